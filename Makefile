@@ -1,0 +1,37 @@
+# Every target does its own set-up: Python 3.11+, make and a C compiler are all it needs.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready-dev
+DEMO_STAMP := $(VENV)/.ready
+
+.PHONY: help demo test check lock clean
+help: ## what can be made
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
+
+$(VENV)/bin/python:
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+
+$(STAMP): $(VENV)/bin/python requirements/dev.lock pyproject.toml setup.py src/fiduciary/models/_kernel.c
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
+	touch $@
+
+demo: $(STAMP) ## a governed decision, end to end, on a generated portfolio
+	$(BIN)/fiduciary demo credit
+
+test: $(STAMP) ## types, lint, import floors, docs and all fast tests
+	$(BIN)/ruff check src tests bench
+	$(BIN)/ruff format --check src tests bench
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest -n 2 --dist loadfile
+
+-include $(wildcard make/*.mk)
+
+lock: $(STAMP) ## pin every dependency again, with hashes and without index addresses
+	cd requirements && for name in base all dev; do ../$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-header $$name.in -o $$name.lock; done
+
+clean: ## remove environments, builds and the demo
+	rm -rf $(VENV) .venvs build demo bench/out .mypy_cache .ruff_cache .pytest_cache
