@@ -1,0 +1,41 @@
+"""Models and their exact reasons: arrays in, margins and contributions out; no storage, no network.
+
+A model is a directory with `model.json` (its family) and that family's files: our own JSON, LightGBM's and
+XGBoost's native formats, or ONNX. Pickle is never read. Each family's contributions add up to its margin
+to 1e-9, and a row's bits do not depend on the batch it is in (tests/models/test_scorers.py). Rows enter
+through a feature contract, which refuses what the model was not approved for
+(tests/models/test_row_properties.py).
+"""
+
+from fiduciary.models._contract import Contract, Feature, Relation
+from fiduciary.models._reasons import Reason, ReasonPlan, vague
+from fiduciary.models._row import CompiledContract, expected
+from fiduciary.models._scorer import (
+    FAMILIES,
+    Baseline,
+    Link,
+    Scorer,
+    baseline_of,
+    load_scorer,
+    probability,
+    refuse_pickle,
+)
+
+__all__ = [
+    "FAMILIES",
+    "Baseline",
+    "CompiledContract",
+    "Contract",
+    "Feature",
+    "Link",
+    "Reason",
+    "ReasonPlan",
+    "Relation",
+    "Scorer",
+    "baseline_of",
+    "expected",
+    "load_scorer",
+    "probability",
+    "refuse_pickle",
+    "vague",
+]
