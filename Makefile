@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-dev
-DEMO_STAMP := $(VENV)/.ready
+READY := $(VENV)/.ready
 
 .PHONY: help demo test check lock clean
 help: ## what can be made
@@ -13,12 +13,18 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-$(STAMP): $(VENV)/bin/python requirements/dev.lock pyproject.toml setup.py src/fiduciary/models/_kernel.c
-	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+SOURCES := pyproject.toml setup.py src/fiduciary/models/_kernel.c
+
+$(READY): $(VENV)/bin/python requirements/all.lock $(SOURCES)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/all.lock
 	$(BIN)/python -m pip install --quiet --no-build-isolation --no-deps -e .
 	touch $@
 
-demo: $(STAMP) ## a governed decision, end to end, on a generated portfolio
+$(STAMP): $(READY) requirements/dev.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.lock
+	touch $@
+
+demo: $(READY) ## a governed decision, end to end, on a generated portfolio
 	$(BIN)/fiduciary demo credit
 
 test: $(STAMP) ## types, lint, import floors, docs and all fast tests
