@@ -1,0 +1,31 @@
+"""An append-only log of what was decided and what happened, provable to an outsider.
+
+Segment files are the truth; the Merkle tree (RFC 6962), its tiles and checkpoints (C2SP) and the search index
+follow from them. An entry is answered only when it is durable. Payloads about a person are sealed under a key
+of their own, so destroying that key erases the person and leaves every proof valid. tests/ledger, tests/crash
+and tests/ledger_maths say what a user may rely on; docs/ledger.md says against whom.
+"""
+
+from fiduciary.ledger._async import AsyncAppender
+from fiduciary.ledger._epoch import Epoch
+from fiduciary.ledger._ledger import Head, Hit, Ledger, Record
+from fiduciary.ledger._log import Log
+from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_body
+from fiduciary.ledger._vault import Vault
+
+__all__ = [
+    "AsyncAppender",
+    "Entry",
+    "Epoch",
+    "Head",
+    "Header",
+    "Hit",
+    "Kind",
+    "Ledger",
+    "Log",
+    "Receipt",
+    "Record",
+    "Vault",
+    "decode_header",
+    "open_body",
+]
