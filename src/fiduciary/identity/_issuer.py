@@ -31,7 +31,7 @@ KEPT_LIMIT = 8
 
 
 class LocalIssuer:
-    """Issues tokens with a key of this machine. Whoever reads the home's `keys` can be anybody: guard them."""
+    """Issues tokens with a key of this machine. Whoever reads the home's `keys` can be anybody."""
 
     def __init__(self, folder: Path, changed: Callable[[], object] | None = None) -> None:
         self._folder = folder

@@ -1,8 +1,9 @@
 """May they? Cedar policies (cedarpolicy.com), answered from a cache that cannot tell another answer.
 
 Three things keep the cache honest. Its key holds everything Cedar reads: the frozen principal, action,
-resource and context. It belongs to one reading of the policy files, so an answer computed under old policies cannot be
-found under new ones. And the files' digest is compared whenever the epoch moves, before the next answer.
+resource and context. It belongs to one reading of the policy files, so an answer computed under old policies
+cannot be found under new ones. And the files' digest is compared whenever the epoch moves, before the next
+answer.
 tests/identity/test_policy_cache.py holds cache and no cache to the same answers.
 
 Everything uncertain is a refusal: files that do not parse, do not fit the schema (a misspelt attribute would
@@ -48,7 +49,7 @@ class _Reading:
         self.digest = digest
         self.policies = policies
         self.problem = problem
-        self.answers: dict[tuple[Principal, str, Resource, Context], Decision] = {}
+        self.answers: dict[tuple[Principal, str, str, str], Decision] = {}
 
 
 class Authorizer:
@@ -93,13 +94,13 @@ class Authorizer:
         """
         if context is None:
             context = NO_CONTEXT
-        elif context.__class__ is not Context:
+        elif not isinstance(context, Context):
             context = Context(context)
         reading = self._reading if self._epoch() == self._seen else self._current()
-        key = (principal, action, resource, context)
+        key = (principal, action, resource.key, context.key)
         found = reading.answers.get(key)
         if found is None:
-            found = self._evaluate(reading, *key)
+            found = self._evaluate(reading, principal, action, resource, context)
             if self._limit:
                 if len(reading.answers) >= self._limit:
                     reading.answers.clear()
@@ -294,8 +295,8 @@ def parse_policies(texts: list[tuple[str, str]], schema: str | None = None) -> A
             seen.add(annotation)
         result = cedarpy.validate_policies(text, schema)
         if not result.validation_passed:
-            first = result.errors[0]
-            raise ConfigError(f"the policy file {name} does not fit the schema: {_first_line(first.error)}")
+            first = min(str(error.error) for error in result.errors)  # Cedar gives them in no fixed order
+            raise ConfigError(f"the policy file {name} does not fit the schema: {_first_line(first)}")
     try:
         return cedarpy.PolicySet.from_str("\n".join(text for _, text in texts))
     except ValueError as error:

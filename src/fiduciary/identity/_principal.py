@@ -1,12 +1,13 @@
 """Who is asking, for what: the three frozen values a policy decision reads.
 
 They are frozen because decisions are cached under them: a value that could change after it was hashed would
-be answered for with somebody else's decision. `Resource` and `Context` keep their attributes as canonical JSON,
-in which `true`, `1` and `"1"` stay apart (as Python dictionary keys, `True` and `1` are the same).
+be answered for with somebody else's decision. `Resource` and `Context` keep their attributes as canonical
+JSON, in which `true`, `1` and `"1"` stay apart (as Python dictionary keys, `True` and `1` are the same).
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -88,30 +89,31 @@ def canonical(attributes: Mapping[str, Any], what: str) -> bytes:
 
 
 class Context:
-    """Circumstances of a request (`region`, `department`, `purpose`, `door`), frozen and hashed once.
+    """Circumstances of a request (`region`, `department`, `purpose`, `door`), frozen.
 
     Raises `UsageError` for values other than strings, booleans, 64-bit integers and lists of strings.
     """
 
-    __slots__ = ("_hash", "text")
+    __slots__ = ("key", "text")
     text: bytes
+    key: str
 
     def __init__(self, attributes: Mapping[str, Any] | None = None) -> None:
         text = canonical(attributes or {}, "the context")
         object.__setattr__(self, "text", text)
-        object.__setattr__(self, "_hash", hash(("context", text)))
+        object.__setattr__(self, "key", text.decode())
 
     def __setattr__(self, name: str, value: object) -> None:
         raise AttributeError(f"a context is frozen: {name} cannot be set")
 
     def __hash__(self) -> int:
-        return self._hash  # type: ignore[attr-defined, no-any-return]
+        return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Context) and self.text == other.text
+        return isinstance(other, Context) and self.key == other.key
 
     def __repr__(self) -> str:
-        return f"Context({self.text.decode()})"
+        return f"Context({self.key})"
 
 
 class Resource:
@@ -120,14 +122,17 @@ class Resource:
     Frozen: make a new one when an attribute changes. Raises `UsageError` like `Context`.
     """
 
-    __slots__ = ("_hash", "id", "kind", "text")
+    __slots__ = ("id", "key", "kind", "text")
     kind: str
     id: str
     text: bytes
+    key: str
+    """Kind, id and attributes as one text: equal keys, equal resources."""
 
     def __init__(self, kind: str, id: str = "", attrs: Mapping[str, Any] | None = None) -> None:
         text = canonical(attrs or {}, f"the {kind}")
-        for name, value in (("kind", kind), ("id", id), ("text", text), ("_hash", hash((kind, id, text)))):
+        key = json.dumps([kind, id]) + text.decode()
+        for name, value in (("kind", kind), ("id", id), ("text", text), ("key", key)):
             object.__setattr__(self, name, value)
 
     @property
@@ -140,15 +145,10 @@ class Resource:
         raise AttributeError(f"a resource is frozen: {name} cannot be set")
 
     def __hash__(self) -> int:
-        return self._hash  # type: ignore[attr-defined, no-any-return]
+        return hash(self.key)
 
     def __eq__(self, other: object) -> bool:
-        return (
-            isinstance(other, Resource)
-            and self.kind == other.kind
-            and self.id == other.id
-            and self.text == other.text
-        )
+        return isinstance(other, Resource) and self.key == other.key
 
     def __repr__(self) -> str:
         return f"Resource({self.kind!r}, {self.id!r}, {self.text.decode()})"

@@ -98,8 +98,8 @@ class Authenticator:
 
         Raises `AuthenticationError`; its `more["rule"]` names the rule that was broken and its text never
         holds any part of the token. Reads keys over the network only for a key it does not know, at most once
-        in ten seconds; inside a running event loop it does not wait for them but raises `OverloadedError` (use
-        `authenticate_async` there, or try again).
+        in ten seconds; inside a running event loop it does not wait for them but raises `OverloadedError`
+        (use `authenticate_async` there, or try again).
         """
         if header.__class__ is bytes:
             now = self._clock()
