@@ -104,7 +104,7 @@ class Files:
             self.sync_directory(path.parent)
 
     def destroy(self, path: Path) -> None:
-        """Overwrite a file with zeros, sync, remove the name. What a disk keeps underneath is its own affair."""
+        """Overwrite a file with zeros, sync, remove the name. What lies underneath is the disk's affair."""
         try:
             fd = self.open(path)
         except FileNotFoundError:

@@ -249,16 +249,19 @@ class Ledger:
             finally:
                 self._control_depth -= 1
                 if self._control_depth == 0:
-                    log = self._control
-                    try:
-                        if log.failure is None:
-                            log.publish()
-                        else:
-                            self._drop_control()
-                    finally:
-                        fcntl.flock(self._control_fd, fcntl.LOCK_UN)
-                    if log.size != before:
-                        self.epoch.bump()
+                    self._let_control_go(before)
+
+    def _let_control_go(self, before: int) -> None:
+        log = self._control  # perhaps another one than at the beginning: its index may have been rebuilt
+        try:
+            if log is not None and log.failure is None:
+                log.publish()
+            else:
+                self._drop_control()
+        finally:
+            fcntl.flock(self._control_fd, fcntl.LOCK_UN)
+            if log is None or log.size != before:
+                self.epoch.bump()
 
     def _lock_control(self) -> None:
         deadline = time.monotonic() + CONTROL_WAIT_S

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -183,9 +183,7 @@ class Log:
         try:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError(
-                f"log {self.name} is open in another process; one writer per log"
-            ) from None
+            raise ConflictError(f"log {self.name} is open in another process; one writer per log") from None
 
     def _recover(self) -> None:
         folder = self.folder / "segments"
@@ -240,7 +238,7 @@ class Log:
             return Index(path, writable=True)
 
     def _replay(self, paths: list[Path], firsts: list[int], published: Checkpoint | None) -> None:
-        """Read these segments into tree, tiles and index; check the tree against the checkpoint on the way."""
+        """Read these segments into tree, tiles and index, and check the tree against the checkpoint."""
         assert self._index is not None
         self._close_segment()
         tiles = self._tiles
@@ -293,12 +291,13 @@ class Log:
         assert self._index is not None
         tree, old = self._tree, self._tree.size
         tree.append_many(leaf_hashes(headers))
-        if published is not None and old < published.size <= tree.size and tree.root(published.size) != published.root:
+        reached = published is not None and old < published.size <= tree.size
+        if published is not None and reached and tree.root(published.size) != published.root:
             if self._resumed:
                 raise _RootDiffersError
             raise IntegrityError(
-                f"the records of log {self.name} do not have the root of its checkpoint over {published.size} "
-                "records: something was changed"
+                f"the records of log {self.name} do not have the root of its checkpoint over "
+                f"{published.size} records: something was changed"
             )
         if headers:
             start = old - len(self._edge)
@@ -431,11 +430,20 @@ class Log:
         frames = []
         seed = segment.seed
         for k, header in enumerate(group.headers):
-            frame = encode_frame(seed, first + k, first, header, bodies[k], group.entries[k].subject or
-            NO_LOCATOR) group.offsets.append(offset) offset += len(frame) frames.append(frame) try:
-            segment.write_group(b"".join(frames), len(frames)) except OSError as error: raise
-            self._fail(f"writing failed ({error.strerror})") from None group.segment = segment.first
-            self._size = index self._last_time = now self._groups.append(group) return results
+            locator = group.entries[k].subject or NO_LOCATOR
+            frame = encode_frame(seed, first + k, first, header, bodies[k], locator)
+            group.offsets.append(offset)
+            offset += len(frame)
+            frames.append(frame)
+        try:
+            segment.write_group(b"".join(frames), len(frames))
+        except OSError as error:
+            raise self._fail(f"writing failed ({error.strerror})") from None
+        group.segment = segment.first
+        self._size = index
+        self._last_time = now
+        self._groups.append(group)
+        return results
 
     def _with_room(self, total: int, first: int) -> Segment:
         """The segment that takes the next `total` bytes: the present one, or a new one."""

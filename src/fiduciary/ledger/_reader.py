@@ -15,7 +15,7 @@ _KEPT_OPEN = 16
 
 
 class Reader:
-    """The frames of one log folder, by position. Keeps a few segments open; safe to use from several threads."""
+    """The frames of one log folder, by position. Safe to use from several threads."""
 
     def __init__(self, folder: Path, origin: str, files: Files | None = None) -> None:
         self.folder = folder
@@ -84,8 +84,8 @@ class Reader:
                 return
             if later[0] != index:
                 raise IntegrityError(
-                    f"segment {first} of {self.folder} ends before record {index}, but the next one starts at "
-                    f"{later[0]}"
+                    f"segment {first} of {self.folder} ends before record {index}, but the next one "
+                    f"starts at {later[0]}"
                 )
             first, offset = index, ALIGNMENT
 

@@ -39,7 +39,7 @@ PRUNED = 1
 NO_LOCATOR = bytes(16)
 SUFFIX = ".seg"
 FILL_BYTES = 1 << 20
-"""How much is zero-filled ahead of the tail, so that a commit overwrites written blocks: no metadata to sync."""
+"""How much is zero-filled ahead of the tail, so that a commit overwrites written blocks."""
 
 _SEGMENT = struct.Struct(">8sQ16s16s12xI")
 _FIXED = struct.Struct(">4sIIIIQQ")
@@ -234,8 +234,8 @@ class Segment:
         later = self.later_group(offset, expected)
         if later is not None:
             raise IntegrityError(
-                f"record {expected} at byte {offset} of {self.path} is damaged: a later group starts behind it "
-                f"(byte {later}), so it had been durable"
+                f"record {expected} at byte {offset} of {self.path} is damaged: a later group starts "
+                f"behind it (byte {later}), so it had been durable"
             )
 
     def later_group(self, offset: int, expected: int) -> int | None:

@@ -97,7 +97,7 @@ class _State:
         return place
 
     def derive(self, pseudonym: bytes) -> bytes:
-        """The 32-byte key of a subject: down from the nearest node held, then bound to the whole pseudonym."""
+        """A subject's 32-byte key: down from the nearest node held, then bound to the pseudonym."""
         point = point_of(pseudonym)
         node = self.tops.get(point >> 48)
         if node is not None:
@@ -233,8 +233,9 @@ class Vault:
             self._files.destroy(self._new_kek_path)
         if plain is None:
             raise IntegrityError(
-                f"{self._path} does not open under the key at {self._kek_path}: one of the two is damaged or an "
-                "older copy (an erasure replaces the key, so a vault restored from before one stays shut)"
+                f"{self._path} does not open under the key at {self._kek_path}: one of the two is "
+                "damaged or an older copy (an erasure replaces the key, so a vault restored from before "
+                "one stays shut)"
             )
         self._state = _State.parse(plain)
         self.version += 1
@@ -249,7 +250,7 @@ class Vault:
         return status.st_ino, status.st_mtime_ns
 
     def follow(self) -> bool:
-        """Read the node file again if the epoch moved and another process replaced it; says whether it had."""
+        """Read the node file again if another process has replaced it; says whether it had."""
         if self._epoch is None or self._epoch.value == self._seen:
             return False
         with self._change:
