@@ -1,0 +1,171 @@
+"""Bring a model in from outside: native files, or an MLflow model directory. A pickle is never opened."""
+
+from __future__ import annotations
+
+import json
+import stat
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from fiduciary.errors import ModelError
+from fiduciary.models import Contract, refuse_pickle
+from fiduciary.registry._bundle import MAX_FILE_BYTES, check_path
+from fiduciary.registry._mlmodel import read_mlmodel
+
+FLAVORS = ("lightgbm", "xgboost", "onnx")
+"""MLflow flavours that keep a model in its own format."""
+
+FILES = {
+    "lightgbm": "model.txt",
+    "xgboost": "model.ubj",
+    "onnx": "model.onnx",
+    "scorecard": "scorecard.json",
+    "additive": "additive.json",
+}
+
+INSTEAD = {
+    "sklearn": "convert it with skl2onnx.to_onnx and import the .onnx file",
+    "python_function": "save the model inside it in its own format (LightGBM, XGBoost, ONNX) and import that file",
+    "pytorch": "export it with torch.onnx.export and import the .onnx file",
+    "tensorflow": "convert it with tf2onnx and import the .onnx file",
+    "keras": "convert it with tf2onnx and import the .onnx file",
+    "spark": "convert it with onnxmltools.convert_sparkml and import the .onnx file",
+    "catboost": "save it with save_model(..., format='onnx') and import the .onnx file",
+}
+
+
+class Imported(msgspec.Struct, frozen=True):
+    """A model directory ready for `build`, and the input names that its file or signature states."""
+
+    folder: Path
+    family: str
+    inputs: tuple[str, ...] | None
+
+    def check(self, contract: Contract) -> None:
+        """Raise `ModelError` unless the stated inputs are the contract's features, in its order."""
+        if self.inputs is None or self.inputs == contract.names:
+            return
+        pairs = enumerate(zip_longest(self.inputs, contract.names, fillvalue="nothing"))
+        place, (states, names) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise ModelError(f"input {place} of the model is {states!r}, the contract has {names!r} there")
+
+
+def import_model(source: Path, target: Path) -> Imported:
+    """Copy a model into the new model directory `target`, recognising its format by its content.
+
+    `source`: a LightGBM text file, an XGBoost JSON or UBJSON file, an ONNX file, a scorecard's or an additive
+    model's directory or JSON (Explainable Boosting Machine, `to_json`), or an MLflow model directory. Raises
+    `ModelError`: unknown format, a pickle (with what to do instead), a link, or a target that exists.
+    """
+    if target.exists():
+        raise ModelError(f"{target} exists already; import into a new directory")
+    inputs: tuple[str, ...] | None = None
+    if (source / "MLmodel").exists():
+        source, inputs = _mlflow_file(source)
+    if source.is_dir():
+        return _own_directory(source, target)
+    raw = _read(source)
+    family, named = _recognise(source, raw)
+    target.mkdir(parents=True)
+    name = FILES[family]
+    (target / name).write_bytes(raw)
+    spec = {"version": 1, "family": family, "file": name}
+    (target / "model.json").write_text(json.dumps(spec), "utf-8")
+    return Imported(target, family, named if named is not None else inputs)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        status = path.lstat()
+    except OSError as error:
+        raise ModelError(f"{path} cannot be read: {error.strerror}") from None
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(f"{path} is a link or a device; name the model file itself")
+    if status.st_size > MAX_FILE_BYTES:
+        raise ModelError(f"{path} has {status.st_size} bytes; at most {MAX_FILE_BYTES} are read")
+    refuse_pickle(path)
+    return path.read_bytes()
+
+
+def _mlflow_file(folder: Path) -> tuple[Path, tuple[str, ...] | None]:
+    """The native model file of an MLflow directory. Raises `ModelError` where there is only a pickle."""
+    model = read_mlmodel(folder)
+    for flavor in FLAVORS:
+        if flavor in model.flavors:
+            data = model.flavors[flavor].get("data")
+            if not isinstance(data, str):
+                raise ModelError(f"MLmodel does not say where the {flavor} model file lies (data)")
+            path = folder
+            for part in check_path(data).split("/"):
+                path = path / part
+                if path.is_symlink():
+                    raise ModelError(f"{path} is a link; an imported model holds plain files only")
+            return path, model.inputs
+    for flavor, advice in INSTEAD.items():
+        if flavor in model.flavors:
+            raise ModelError(
+                f"this MLflow model has only the flavour {flavor!r}, which keeps the model as a pickle or as code; "
+                f"neither is ever loaded here. Instead: {advice}"
+            )
+    known = ", ".join(FLAVORS)
+    raise ModelError(f"none of the flavours {', '.join(sorted(model.flavors))} can be imported; {known} can")
+
+
+def _own_directory(source: Path, target: Path) -> Imported:
+    """A model directory of ours, copied file by file."""
+    spec = _json_object(_read(source / "model.json"))
+    family = spec.get("family") if spec else None
+    if not isinstance(family, str):
+        raise ModelError(f"{source} has no model.json that names a family, and no MLmodel")
+    contents = {path.name: _read(path) for path in sorted(source.iterdir())}
+    target.mkdir(parents=True)
+    for name, raw in contents.items():
+        (target / check_path(f"model/{name}").removeprefix("model/")).write_bytes(raw)
+    return Imported(target, family, None)
+
+
+def _recognise(path: Path, raw: bytes) -> tuple[str, tuple[str, ...] | None]:
+    """Family and input names, from the bytes and never from the file's name alone."""
+    if raw.startswith((b"tree\n", b"tree\r\n")):
+        return "lightgbm", _lightgbm_names(raw)
+    if raw.startswith(b"binf") or raw[:4] == b"bs64":
+        raise ModelError(
+            f"{path.name} is XGBoost's old binary format; load it with an XGBoost before 3.1 and "
+            "save_model('model.ubj')"
+        )
+    document = _json_object(raw) if raw.lstrip()[:1] == b"{" else None
+    if document is not None:
+        if isinstance(document.get("learner"), dict):
+            names = document["learner"].get("feature_names")
+            return "xgboost", tuple(map(str, names)) if isinstance(names, list) and names else None
+        if "ebms" in document or document.get("family") == "additive":
+            return "additive", None
+        if "intercept" in document and isinstance(document.get("features"), list):
+            return "scorecard", None
+        raise ModelError(f"{path.name} is JSON, but neither XGBoost's, a scorecard's nor an additive model's")
+    if raw[:2] in (b"{L", b"{i", b"{U", b"{I", b"{l") and b"learner" in raw[:64]:
+        return "xgboost", None
+    if raw[:1] == b"\x08" and path.suffix.lower() == ".onnx":
+        return "onnx", None
+    raise ModelError(
+        f"{path.name} is of no format that can be imported: LightGBM text, XGBoost JSON or UBJSON, ONNX, or the "
+        "JSON of a scorecard or of an Explainable Boosting Machine"
+    )
+
+
+def _lightgbm_names(raw: bytes) -> tuple[str, ...] | None:
+    for line in raw[: 1 << 20].split(b"\n"):
+        if line.startswith(b"feature_names="):
+            return tuple(line.removeprefix(b"feature_names=").decode("utf-8", "replace").split())
+    return None
+
+
+def _json_object(raw: bytes) -> dict[str, Any] | None:
+    try:
+        document = msgspec.json.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None

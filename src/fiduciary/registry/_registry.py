@@ -1,0 +1,448 @@
+"""Releases from proposal to retirement: every step an event on the control log, judged inside its lock.
+
+The registry keeps no state of its own. It folds the control log (`Projection`), and each step reads, judges
+and appends under the log's exclusive lock, so that two processes cannot both be right. A step that the rules
+refuse is recorded as an event as well, when a party that is known here tried it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from fiduciary.config import Settings
+from fiduciary.errors import LedgerError, NotServableError, ReleaseError, UsageError
+from fiduciary.identity import Principal
+from fiduciary.ledger import Entry, Kind, Ledger, Receipt
+from fiduciary.registry._build import sign
+from fiduciary.registry._bundle import (
+    SIGNATURES,
+    Bundle,
+    digest_hex,
+    read_bundle,
+    sync_folder,
+    write_bundle,
+    write_durable,
+)
+from fiduciary.registry._canonical import canonical
+from fiduciary.registry._checks import release_checks
+from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope
+from fiduciary.registry._load import LoadedRelease, load_bundle
+from fiduciary.registry._projection import Projection
+from fiduciary.registry._rules import key_id_of, refusal
+from fiduciary.registry._state import Release
+from fiduciary.registry._statements import NANO, make_statement, sign_statement
+from fiduciary.registry._use_case import UseCase
+
+if TYPE_CHECKING:
+    from fiduciary.identity import PartyKey
+
+CACHED = 8
+"""Most releases kept ready in memory by one registry."""
+
+Body = Mapping[str, Any]
+
+REFUSED = {
+    "release.proposed": "release.proposal_refused",
+    "release.checked": "release.check_refused",
+    "release.approved": "release.approval_refused",
+    "release.rejected": "release.rejection_refused",
+    "release.promoted": "release.promotion_refused",
+    "release.shadowed": "release.promotion_refused",
+    "release.suspended": "release.suspension_refused",
+    "release.resumed": "release.resumption_refused",
+    "release.rolled_back": "release.roll_back_refused",
+    "release.retired": "release.retirement_refused",
+    "usecase.defined": "usecase.definition_refused",
+    "party.enrolled": "party.enrolment_refused",
+    "party.removed": "party.removal_refused",
+    "token.revoked": "token.revocation_refused",
+}
+"""Event -> the event that records that a known party tried it and was refused."""
+
+
+class Registry:
+    """The releases of a home. Safe to use from several threads; any number of processes may have one each.
+
+    `clock`: nanoseconds since 1970, used for the time of signing only; events are dated by the ledger.
+    """
+
+    def __init__(
+        self, ledger: Ledger, settings: Settings, *, clock: Callable[[], int] = time.time_ns
+    ) -> None:
+        self._ledger = ledger
+        self._clock = clock
+        self._lock = threading.RLock()
+        self._loaded: OrderedDict[str, LoadedRelease] = OrderedDict()
+        self._timeout = settings.ledger.append_timeout_s
+        self.scope = f"{settings.tenant}.{settings.region}"
+        """What statements of this home are signed for."""
+        self.releases = settings.home / "releases"
+        self._state = Projection(self.scope)
+        self._epoch = -1
+
+    # --- reading ---
+
+    def states(self, at: datetime | int | None = None) -> Projection:
+        """The state now, or at a moment (aware datetime, or nanoseconds since 1970).
+
+        The present state is shared and moves on: read it, do not keep or change it. Raises `UsageError` for a
+        time without a zone.
+        """
+        if at is None:
+            with self._lock:
+                return self._catch_up()
+        return Projection(self.scope).fold(self._ledger.events(), until_ns=_nanoseconds(at))
+
+    def live(self, use_case: str, at: datetime | int | None = None) -> str | None:
+        """Digest of the release that answers (or answered, at that moment) for a use case; None: none may."""
+        return self.states(at).live(use_case)
+
+    def release_dir(self, digest: str) -> Path:
+        """Where a release's bundle lies (or would lie) in this home."""
+        return self.releases / digest_hex(digest)
+
+    def revoked(self, principal: Principal, token_id: str) -> bool:
+        """Has the token been revoked? For `identity.Authenticator`."""
+        return self.states().revocations.refused(principal, token_id)
+
+    # --- loading ---
+
+    def load(self, digest: str) -> LoadedRelease:
+        """A release that may answer: approved, not suspended, rejected or retired. Whoever asks.
+
+        State and approvals are asked of the ledger on every call. The bundle is read from disk once, wholly
+        verified, and used from memory from then on: what changes on disk later cannot change an answer, and
+        is found by `verify` and at the next start. Raises `NotServableError` (its state), `NotFoundError` or
+        `ReleaseError` (the bundle).
+        """
+        with self._lock:
+            release = self._catch_up().release(digest)
+            if not release.servable:
+                raise NotServableError(
+                    f"release {digest} is {self._state.state(digest)}; only an approved release may answer"
+                )
+            return self._ready(release)
+
+    def load_live(self, use_case: str) -> LoadedRelease:
+        """The release that answers for a use case now. Raises what `load` raises."""
+        with self._lock:
+            state = self._catch_up()
+            history = state.use(use_case).history
+            digest = state.live(use_case)
+            if digest is None:
+                last = (
+                    f"the last one, {history[-1]}, is {state.state(history[-1])}"
+                    if history
+                    else "none was promoted"
+                )
+                raise NotServableError(f"no release may answer for use case {use_case!r}: {last}")
+            return self._ready(state.release(digest))
+
+    def examine(self, digest: str) -> LoadedRelease:
+        """A release in any state, for replay and evidence only, never to answer anew.
+
+        Its bytes and signatures are verified like those of any other. Raises `NotFoundError`, `ReleaseError`.
+        """
+        with self._lock:
+            return self._ready(self._catch_up().release(digest))
+
+    def verify(self, digest: str) -> Bundle:
+        """Read the bundle from disk again: every file, no other file, and every signature in it.
+
+        The author's signature must be there, under the key that the author was enrolled with; any other must
+        be of a key enrolled at some time. Raises `NotFoundError`, `ReleaseError`, `LimitError`.
+        """
+        with self._lock:
+            return self._verify(self._catch_up().release(digest))
+
+    def _ready(self, release: Release) -> LoadedRelease:
+        found = self._loaded.get(release.digest)
+        if found is None:
+            found = load_bundle(self._verify(release))
+            self._loaded[release.digest] = found
+            while len(self._loaded) > CACHED:
+                self._loaded.popitem(last=False)
+        self._loaded.move_to_end(release.digest)
+        return found
+
+    def _verify(self, release: Release) -> Bundle:
+        bundle = read_bundle(self.release_dir(release.digest), release.digest)
+        said = (release.name, release.version, release.family, release.use_case)
+        manifest = bundle.manifest
+        if said != (manifest.name, manifest.version, manifest.family, manifest.use_case):
+            raise ReleaseError(f"the proposal of {release.digest} on the ledger contradicts its manifest")
+        author = key_id_of(release.author_key)
+        if author not in bundle.signatures:
+            raise ReleaseError(f"release {release.digest} lacks the signature of its author {release.author}")
+        self._check_signatures(bundle)
+        return bundle
+
+    def _check_signatures(self, bundle: Bundle) -> None:
+        keys = {
+            enrolment.key_id: enrolment.public
+            for p in self._state.parties.values()
+            for enrolment in p.history
+        }
+        for key_id, envelope in bundle.signatures.items():
+            if key_id not in keys:
+                raise ReleaseError(
+                    f"signatures/{key_id}.dsse.json is by a key that nobody was ever enrolled with"
+                )
+            payload = open_envelope(envelope, RELEASE_TYPE, bytes.fromhex(keys[key_id]))
+            if payload != bundle.manifest_bytes:
+                raise ReleaseError(f"signatures/{key_id}.dsse.json signs another manifest")
+
+    # --- governing ---
+
+    def enrol_party(
+        self,
+        name: str,
+        public: bytes,
+        roles: Iterable[str],
+        *,
+        by: str,
+        key: PartyKey,
+        kind: str = "person",
+    ) -> Receipt:
+        """Enrol a party, or renew its key or roles. A home's first party enrols itself, as an officer."""
+        body = {"party": name, "public": public.hex(), "roles": list(roles), "kind": kind}
+        return self._govern("party.enrolled", body, by=by, key=key)
+
+    def remove_party(self, name: str, *, by: str, key: PartyKey, reason: str = "") -> Receipt:
+        """End a party's rights. What it signed before stays valid."""
+        return self._govern("party.removed", {"party": name, "reason": reason}, by=by, key=key)
+
+    def define_use_case(self, use_case: UseCase, *, by: str, key: PartyKey) -> Receipt:
+        """Define a use case, or a new version of it; earlier versions stay known by their digest."""
+        use_case.check()
+        body = {"use_case": use_case.name, "digest": use_case.digest, "document": use_case.document}
+        return self._govern("usecase.defined", body, by=by, key=key)
+
+    def propose(self, folder: Path, *, by: str, key: PartyKey, note: str = "") -> str:
+        """Sign a bundle as its author, take it into this home and propose it; returns its digest.
+
+        Whoever else has signed the bundle by then counts as an author too and cannot approve it.
+        """
+        sign(folder, key)
+        bundle = read_bundle(folder)
+        with self._lock:
+            self._catch_up()
+            foreign = {k: raw for k, raw in bundle.signatures.items() if k != key.key_id}
+            self._check_signatures(msgspec.structs.replace(bundle, signatures=foreign))
+        target = self.releases / digest_hex(bundle.digest)
+        if folder.resolve() != target.resolve():
+            write_bundle(self.releases, bundle.manifest_bytes, bundle.files)
+            _copy_signatures(target, bundle.signatures)
+        manifest = bundle.manifest
+        body = {
+            "release": bundle.digest,
+            "name": manifest.name,
+            "version": manifest.version,
+            "family": manifest.family,
+            "use_case": manifest.use_case,
+            "signers": sorted(bundle.signatures),
+            "note": note,
+        }
+        self._govern("release.proposed", body, by=by, key=key)
+        return bundle.digest
+
+    def check(
+        self, digest: str, *, by: str, key: PartyKey, more: Iterable[Mapping[str, Any]] = ()
+    ) -> list[dict[str, Any]]:
+        """Run the release checks, record their results and return them.
+
+        `more`: results of checks made elsewhere, each with `name`, `ok` and optionally `severity`, `detail`.
+        """
+        bundle = self.verify(digest)
+        results = [*release_checks(bundle), *[dict(result) for result in more]]
+        green = all(r.get("ok") is True or r.get("severity") == "warn" for r in results)
+        self._govern("release.checked", self._about(digest, results=results, green=green), by=by, key=key)
+        return results
+
+    def approve(self, digest: str, *, by: str, key: PartyKey, note: str = "") -> Receipt:
+        """Approve exactly this digest on its latest checks. Not for its author, by party or by key."""
+
+        def body(state: Projection) -> Body:
+            self.verify(digest)
+            checks = state.release(digest).checks
+            return self._about(digest, checked=checks.index if checks else -1, note=note)
+
+        return self._govern("release.approved", body, by=by, key=key)
+
+    def reject(self, digest: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """Refuse a release for good (a validator), or withdraw it (its author)."""
+        return self._govern("release.rejected", self._about(digest, reason=reason), by=by, key=key)
+
+    def promote(self, digest: str, use_case: str = "", *, by: str, key: PartyKey, note: str = "") -> Receipt:
+        """Make an approved release the one that answers for its use case. It is loaded first, as a rehearsal.
+
+        `use_case`: if given, it must be the one that the release was made for.
+        """
+        return self._put_to_use("release.promoted", digest, use_case, by, key, note)
+
+    def shadow(self, digest: str, use_case: str = "", *, by: str, key: PartyKey, note: str = "") -> Receipt:
+        """Let an approved release score beside the live one, without effect on outcomes."""
+        return self._put_to_use("release.shadowed", digest, use_case, by, key, note)
+
+    def suspend(self, digest: str, *, by: str, reason: str, key: PartyKey | None = None) -> Receipt:
+        """The stop button: durable when this returns, and obeyed by the next answer of every process.
+
+        Stopping is the safe direction, so no signature is needed: the caller must have asked the access
+        policy (`suspend_release`). A signature that is given must hold.
+        """
+        return self._govern("release.suspended", self._about(digest, reason=reason), by=by, key=key)
+
+    def resume(self, digest: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """End a suspension. A release that was live, with none promoted since, is live again."""
+        return self._govern("release.resumed", self._about(digest, reason=reason), by=by, key=key)
+
+    def rollback(self, use_case: str, *, by: str, key: PartyKey, reason: str) -> str:
+        """Go back to the previous live release that is still approved; returns its digest.
+
+        Raises `ReleaseError` when there is none.
+        """
+        target = self.states().rollback_target(use_case)
+        if target is None:
+            self.states().use(use_case)
+            raise ReleaseError(f"use case {use_case!r} has no earlier release that is still approved")
+        self.load(target)
+
+        def body(state: Projection) -> Body:
+            history = state.use(use_case).history
+            return {"release": target, "use_case": use_case, "from": history[-1], "reason": reason}
+
+        self._govern("release.rolled_back", body, by=by, key=key)
+        return target
+
+    def retire(self, digest: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """End a release for good. It is never loaded to answer again; replay of what it decided goes on."""
+        return self._govern("release.retired", self._about(digest, reason=reason), by=by, key=key)
+
+    def revoke_token(
+        self, *, by: str, jti: str = "", subject: str = "", reason: str = "", key: PartyKey | None = None
+    ) -> Receipt:
+        """Void one token (`jti`), or all tokens of a subject issued up to now; obeyed by the next answer.
+
+        Without a key the caller must have asked the access policy (`revoke_token`).
+        """
+        if bool(jti) == bool(subject):
+            raise UsageError("name either a token (jti) or a subject")
+        named = {"jti": jti} if jti else {"subject": subject, "before": self._clock() // NANO}
+        return self._govern("token.revoked", {**named, "reason": reason}, by=by, key=key)
+
+    def statement(self, event: str, body: Body, *, by: str, key_id: str) -> dict[str, Any]:
+        """What a party must sign for a step, to be signed on another machine and handed to `submit`."""
+        return make_statement(event, body, scope=self.scope, by=by, key_id=key_id, signed_ns=self._clock())
+
+    def submit(self, payload: Body) -> Receipt:
+        """Record a step that was signed elsewhere. Raises `ReleaseError` when it does not hold."""
+        if payload.get("event") not in REFUSED:
+            raise UsageError("this is not a step of the registry")
+        event, by = str(payload["event"]), str(payload.get("by", ""))
+        return self._record(event, by, lambda _: dict(payload))
+
+    # --- inside ---
+
+    def _about(self, digest: str, **more: Any) -> dict[str, Any]:
+        return {"release": digest, "use_case": self.states().release(digest).use_case, **more}
+
+    def _put_to_use(
+        self, event: str, digest: str, use_case: str, by: str, key: PartyKey, note: str
+    ) -> Receipt:
+        def body(state: Projection) -> Body:
+            release = state.release(digest)
+            if release.servable:
+                self._ready(release)
+            return {"release": digest, "use_case": use_case or release.use_case, "note": note}
+
+        return self._govern(event, body, by=by, key=key)
+
+    def _govern(
+        self, event: str, body: Body | Callable[[Projection], Body], *, by: str, key: PartyKey | None
+    ) -> Receipt:
+        def make(state: Projection) -> dict[str, Any]:
+            said = body(state) if callable(body) else body
+            if key is None:
+                return {"event": event, "scope": self.scope, "by": by, **said}
+            return sign_statement(self.statement(event, said, by=by, key_id=key.key_id), key)
+
+        return self._record(event, by, make)
+
+    def _record(self, event: str, by: str, make: Callable[[Projection], dict[str, Any]]) -> Receipt:
+        """Read, judge and append in one hold of the control log's lock; refusals are appended as well."""
+        receipt: Receipt | None = None
+        with self._lock:
+            with self._ledger.control() as log:
+                state = self._catch_up(force=True)
+                tried: dict[str, Any] = {"event": event, "by": by}
+                try:
+                    tried = make(state)
+                    why = refusal(state, tried, self._clock())
+                except ReleaseError as error:  # the bundle itself does not hold
+                    why = error.detail
+                if why is None:
+                    receipt = self._append(log, tried)
+                elif by in state.parties:
+                    self._append(log, _refused(tried, why))
+            self._catch_up()
+        if receipt is None:
+            raise ReleaseError(f"{event} was refused: {why}", event=event)
+        return receipt
+
+    def _append(self, log: Any, payload: Body) -> Receipt:
+        release = payload.get("release")
+        entry = Entry(
+            kind=Kind.EVENT,
+            payload=canonical(payload),
+            release=bytes.fromhex(digest_hex(release)) if isinstance(release, str) else b"",
+            use_case=str(payload.get("use_case", ""))[:63],
+        )
+        try:
+            receipt: Receipt = log.append(entry).result(timeout=self._timeout)
+        except TimeoutError:
+            raise LedgerError(f"the control log did not become durable within {self._timeout} s") from None
+        return receipt
+
+    def _catch_up(self, *, force: bool = False) -> Projection:
+        """Fold what is new. Without a new epoch nothing is: every event bumps it before its writer goes on."""
+        epoch = self._ledger.epoch.value
+        if force or epoch != self._epoch:
+            self._state.fold(self._ledger.events(self._state.position))
+            self._epoch = epoch
+        return self._state
+
+
+def _refused(payload: Body, why: str) -> dict[str, Any]:
+    kept = {name: payload[name] for name in ("release", "use_case", "party", "key") if name in payload}
+    event = str(payload["event"])
+    return {"event": REFUSED[event], "by": payload["by"], "tried": event, "why": why, **kept}
+
+
+def _copy_signatures(target: Path, signatures: Mapping[str, bytes]) -> None:
+    folder = target / SIGNATURES
+    folder.mkdir(exist_ok=True)
+    for key_id, raw in signatures.items():
+        place = folder / f"{key_id}.dsse.json"
+        if not place.exists():
+            write_durable(place, raw)
+        elif place.read_bytes() != raw:
+            raise ReleaseError(f"{place} is there and is another signature")
+    sync_folder(folder)
+    sync_folder(target)
+
+
+def _nanoseconds(at: datetime | int) -> int:
+    if isinstance(at, int):
+        return at
+    if at.tzinfo is None:
+        raise UsageError("the time needs a zone, such as 2026-05-03T12:00:00Z")
+    whole = at.replace(microsecond=0)
+    return int(whole.timestamp()) * NANO + at.microsecond * 1_000
