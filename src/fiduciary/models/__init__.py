@@ -7,9 +7,20 @@ through a feature contract, which refuses what the model was not approved for
 (tests/models/test_row_properties.py).
 """
 
+from fiduciary.models._binning import BinningOptions, EvidenceRow
 from fiduciary.models._contract import Contract, Feature, Relation
+from fiduciary.models._frame import DraftContract, events_of, infer_contract, read_table, split_rows
+from fiduciary.models._metrics import auc, auc_error, ks
 from fiduciary.models._reasons import Reason, ReasonPlan, vague
 from fiduciary.models._row import CompiledContract, expected
+from fiduciary.models._scorecard import Points, PointsRow, Scorecard
+from fiduciary.models._scorecard_training import (
+    Quality,
+    ScorecardOptions,
+    TrainingReport,
+    quality,
+    train_scorecard,
+)
 from fiduciary.models._scorer import (
     FAMILIES,
     Baseline,
@@ -24,18 +35,36 @@ from fiduciary.models._scorer import (
 __all__ = [
     "FAMILIES",
     "Baseline",
+    "BinningOptions",
     "CompiledContract",
     "Contract",
+    "DraftContract",
+    "EvidenceRow",
     "Feature",
     "Link",
+    "Points",
+    "PointsRow",
+    "Quality",
     "Reason",
     "ReasonPlan",
     "Relation",
+    "Scorecard",
+    "ScorecardOptions",
     "Scorer",
+    "TrainingReport",
+    "auc",
+    "auc_error",
     "baseline_of",
+    "events_of",
     "expected",
+    "infer_contract",
+    "ks",
     "load_scorer",
     "probability",
+    "quality",
+    "read_table",
     "refuse_pickle",
+    "split_rows",
+    "train_scorecard",
     "vague",
 ]

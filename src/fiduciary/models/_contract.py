@@ -179,8 +179,11 @@ def _check(contract: Contract) -> None:
 
 def _check_feature(feature: Feature, where: str) -> None:
     name = feature.name
-    if not name or len(name) > MAX_NAME or not name.isprintable():
-        raise ContractError(f"a feature name has 1 to {MAX_NAME} printable characters", where=f"{where}/name")
+    if not name or len(name) > MAX_NAME or not name.isprintable() or '"' in name or "\\" in name:
+        raise ContractError(
+            f'a feature name has 1 to {MAX_NAME} printable characters, none of them " or \\',
+            where=f"{where}/name",
+        )
     for field in ("unit", "description", "reason", "group", "purpose", "origin"):
         _check_text(getattr(feature, field), f"{where}/{field}")
     minimum, maximum = feature.minimum, feature.maximum

@@ -243,7 +243,7 @@ class CompiledContract:
         if value is None:
             if feature.missing == "allowed":
                 return NAN
-            _refuse(feature, "must not be missing", where)
+            _refuse(feature, "is missing", where)
         codes = self._codes[i]
         if codes is not None:
             if feature.type == "boolean":
