@@ -278,6 +278,19 @@ def test_a_signature_covers_every_byte(door: Authenticator) -> None:
     assert door.authenticate(b"Bearer " + good)
 
 
+def test_one_token_has_one_spelling(door: Authenticator) -> None:
+    """The last character of a 64-byte signature has four unused bits: 15 other spellings of the same bytes."""
+    good = sign(GOOD, claims(jti="one-spelling"))
+    alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+    first = alphabet.index(good[-1]) & ~15
+    spellings = [good[:-1] + alphabet[n : n + 1] for n in range(first, first + 16)]
+    assert len({base64.urlsafe_b64decode(token.split(b".")[2] + b"==") for token in spellings}) == 1
+    for token in spellings:
+        if token != good:
+            assert refused(door, token) == "form"
+    assert door.authenticate(b"Bearer " + good)
+
+
 def test_signatures_of_the_wrong_shape(door: Authenticator) -> None:
     signed = sign(GOOD, claims()).rpartition(b".")[0]
     der = EC.private_key.sign(signed, ECDSA(SHA256()))

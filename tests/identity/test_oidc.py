@@ -37,7 +37,9 @@ class Provider:
                         "issuer": provider.claimed or provider.url,
                         "jwks_uri": provider.url + "/jwks",
                     },
-                    "/jwks": provider.issuer.jwks() if hasattr(provider, "issuer") else {},
+                    "/jwks": provider.issuer.jwks(),
+                    "/moved": provider.issuer.jwks(),
+                    "/large": {**provider.issuer.jwks(), "padding": " " * 300_000},
                 }.get(self.path, {})
                 body = json.dumps(document).encode()
                 self.send_response(200)
@@ -188,6 +190,25 @@ def test_a_faulty_provider_lets_nobody_in(
     started = time.perf_counter()
     assert rule(gate, provider.header()) == "key"
     assert time.perf_counter() - started < 3
+
+
+@pytest.mark.parametrize(("place", "why"), [("/moved", "answered 302"), ("/large", "larger than")])
+def test_good_keys_in_the_wrong_way_are_not_taken(
+    provider: Provider, tmp_path: Path, place: str, why: str
+) -> None:
+    """Behind a redirect, or in a document past the limit, even the right keys are refused."""
+    if place == "/moved":
+        provider.fault = lambda handler: (
+            handler.path == "/jwks" and _answer(handler, 302, b"", Location=provider.url + "/moved")
+        )
+    entry = IssuerSettings(
+        issuer=provider.url, jwks_url=provider.url + ("/jwks" if place == "/moved" else place)
+    )
+    settings = AuthSettings(issuers=[entry])
+    gate = Authenticator(settings, lambda: 0, None, Keyring.from_settings(settings, tmp_path))
+    with pytest.raises(AuthenticationError, match=why):
+        gate.authenticate(provider.header())
+    assert "/moved" not in provider.hits
 
 
 def test_a_provider_that_names_another_issuer_is_not_believed(provider: Provider, tmp_path: Path) -> None:

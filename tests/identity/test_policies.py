@@ -138,7 +138,7 @@ BROKEN = {
     "does not parse": "permit (principal, action, resource",
     "no @id": "permit (principal, action, resource);",
     "two policies have the id": '@id("four-eyes") permit (principal, action, resource);',
-    "does not fit the schema": '@id("x") forbid (principal, action, resource) when { resource.regoin == "" };',
+    "does not fit the schema": '@id("x") forbid (principal, action, resource) when { principal.regoin };',
     "template": '@id("t") permit (principal == ?principal, action, resource);',
 }
 

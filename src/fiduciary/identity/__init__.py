@@ -3,8 +3,8 @@
 Three doors. `Authenticator` turns a bearer token (RFC 9068 access tokens; ES256 and Ed25519) into a
 `Principal`. `Authorizer` asks Cedar policies whether the principal may act on a `Resource`. `PartyKey` signs
 for a person or service (Ed25519, RFC 8032). The first two remember their answers, and forget when the epoch
-moves: a revocation or a policy change is obeyed by the very next answer (tests/identity/test_authentication.py,
-tests/identity/test_policy_cache.py; attacks: tests/attacks/test_tokens.py).
+moves: a revocation or a policy change is obeyed by the very next answer. Proof:
+tests/identity/test_authentication.py, tests/identity/test_policy_cache.py, tests/attacks/test_tokens.py.
 """
 
 from fiduciary.identity._issuer import LocalIssuer
