@@ -7,24 +7,36 @@ and tests/ledger_maths say what a user may rely on; docs/ledger.md says against 
 """
 
 from fiduciary.ledger._async import AsyncAppender
+from fiduciary.ledger._checkpoint import Checkpoint
 from fiduciary.ledger._epoch import Epoch
+from fiduciary.ledger._erase import Erasure, Hold, Retention, Sweep
 from fiduciary.ledger._ledger import Head, Hit, Ledger, Record
 from fiduciary.ledger._log import Log
+from fiduciary.ledger._proof import Proof
 from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_body
 from fiduciary.ledger._vault import Vault
+from fiduciary.ledger._verify import LogReport, Report
 
 __all__ = [
     "AsyncAppender",
+    "Checkpoint",
     "Entry",
     "Epoch",
+    "Erasure",
     "Head",
     "Header",
     "Hit",
+    "Hold",
     "Kind",
     "Ledger",
     "Log",
+    "LogReport",
+    "Proof",
     "Receipt",
     "Record",
+    "Report",
+    "Retention",
+    "Sweep",
     "Vault",
     "decode_header",
     "open_body",

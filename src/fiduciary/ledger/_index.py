@@ -251,6 +251,21 @@ class Index:
                 raise LedgerError(f"the index {self.path} could not be written: {error}") from None
         return changed
 
+    def forget_rows(self, indexes: list[int]) -> None:
+        """Remove pseudonyms and outcomes of pruned records, overwriting them."""
+        with self._lock:
+            try:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.executemany(
+                    "UPDATE entries SET subject = NULL, outcome = 0 WHERE idx = ?", [(i,) for i in indexes]
+                )
+                self._db.execute("COMMIT")
+                self.flush()
+            except sqlite3.Error as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise LedgerError(f"the index {self.path} could not be written: {error}") from None
+
     def flush(self) -> None:
         """Move the write-ahead log into the file and empty it, so that no old page stays behind."""
         with self._lock:

@@ -13,25 +13,32 @@ import fcntl
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fiduciary.config import Settings
 from fiduciary.errors import ConfigError, ConflictError, GoneError, IntegrityError, LedgerError, NotFoundError
+from fiduciary.ledger import _erase
 from fiduciary.ledger._checkpoint import Checkpoint
 from fiduciary.ledger._epoch import Epoch
+from fiduciary.ledger._erase import Erasure, Hold, Retention, Sweep
 from fiduciary.ledger._files import Files
 from fiduciary.ledger._index import Index, Row
 from fiduciary.ledger._log import Common, Log
+from fiduciary.ledger._merkle import Tree
+from fiduciary.ledger._proof import Proof
 from fiduciary.ledger._reader import Reader
 from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_body, parse_id
 from fiduciary.ledger._segment import LIVE, NO_LOCATOR, PRUNED, Frame
 from fiduciary.ledger._signing import LogKeys
 from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import Vault
+
+if TYPE_CHECKING:
+    from fiduciary.ledger._verify import Report
 
 CONTROL = "control"
 CONTROL_SEGMENT_BYTES = 8 << 20
@@ -103,6 +110,7 @@ class Ledger:
         writable: bool = True,
         files: Files | None = None,
         clock: Callable[[], int] = time.time_ns,
+        retention: Mapping[str, Retention] = _erase.STANDARD,
     ) -> None:
         self.settings = settings
         self.home = Path(settings.home)
@@ -121,6 +129,8 @@ class Ledger:
             writable=writable,
         )
         self.clock = clock
+        self.retention = retention
+        """Retention classes by name; a record of a class without a rule is neither erased nor swept."""
         self._common = Common(settings.ledger, self.files, self.vault, self.home / "vault", clock)
         self._control: Log | None = None
         self._control_lock = threading.RLock()
@@ -133,6 +143,7 @@ class Ledger:
         self._readers: dict[str, Reader] = {}
         self._indexes: dict[str, Index] = {}
         self._keys: dict[str, LogKeys] = {}
+        self._trees: dict[str, tuple[bytes, Tree]] = {}
         self._lock = threading.RLock()
 
     # Making, opening, closing.
@@ -168,7 +179,7 @@ class Ledger:
         ledger = cls(settings, writable=writable, **options)
         try:
             if writable:
-                ledger._apply_erasures()
+                _erase.apply_erasures(ledger)
         except BaseException:
             ledger.close()
             raise
@@ -335,7 +346,7 @@ class Ledger:
 
     def _settled_frames(self, after: int) -> Iterator[Frame]:
         """Frames of the control log, read while nobody is between write and sync."""
-        reader = self._reader(CONTROL)
+        reader = self.reader(CONTROL)
         if self._control_depth and self._control_lock.acquire(blocking=False):
             try:
                 yield from reader.frames(after)
@@ -390,7 +401,8 @@ class Ledger:
 
     # Reading.
 
-    def _reader(self, name: str) -> Reader:
+    def reader(self, name: str) -> Reader:
+        """A reader of a log's frames, kept for the life of this object."""
         with self._lock:
             found = self._readers.get(name)
             if found is None:
@@ -400,9 +412,9 @@ class Ledger:
     def index(self, name: str) -> Index | None:
         """A log's search index, for reading; none if it is not there or not usable yet."""
         with self._lock:
-            log = self._shards.get(name)
-            if log is not None and not log.closed:
-                return log.index
+            held = self.open_index(name)
+            if held is not None:
+                return held
             found = self._indexes.get(name)
             if found is None:
                 path = self.folder(name) / "index.sqlite"
@@ -410,6 +422,11 @@ class Ledger:
                     return None
                 found = self._indexes[name] = Index(path, writable=False)
             return found
+
+    def open_index(self, name: str) -> Index | None:
+        """The index of a log that is open for writing here."""
+        log = self._control if name == CONTROL and self._control_depth else self._shards.get(name)
+        return log.index if log is not None and not log.closed else None
 
     def get(self, record_id: str) -> Record:
         """One record, its payload opened and checked against its header.
@@ -423,7 +440,7 @@ class Ledger:
         return self._record(name, frame)
 
     def _frame(self, name: str, number: int) -> Frame | None:
-        reader = self._reader(name)
+        reader = self.reader(name)
         index = self.index(name)
         row = index.find(number) if index is not None else None
         if row is not None:
@@ -455,7 +472,7 @@ class Ledger:
 
     def records(self, name: str, start: int = 0) -> Iterator[Record]:
         """All records of a log from `start` on, in order."""
-        for frame in self._reader(name).frames(start):
+        for frame in self.reader(name).frames(start):
             yield self._record(name, frame)
 
     def search(
@@ -539,7 +556,88 @@ class Ledger:
             log.close()
             return size
 
-    def _apply_erasures(self) -> None:
-        from fiduciary.ledger._erase import apply_erasures
+    # Proofs and checks.
 
-        apply_erasures(self)
+    def prove(self, record_id: str) -> Proof:
+        """An offline proof that the record is under the log's newest checkpoint.
+
+        Raises `NotFoundError`; `ConflictError` if the record is durable but not published yet (try again).
+        """
+        name, number = parse_id(record_id)
+        tiles = Tiles(self.folder(name))
+        shard = self._shards.get(name)
+        if shard is not None and not shard.closed and shard.published <= number < shard.size:
+            shard.publish()
+        note = tiles.read_checkpoint()
+        with self._lock:
+            held = self._trees.get(name)
+            if held is None or held[0] != note:
+                checkpoint = self.keys(name).open(note)
+                tree = Tree.resume(checkpoint.size, tiles.tile, tiles.tile)
+                if tree.root() != checkpoint.root:
+                    raise IntegrityError(f"the tiles of log {name} do not have the root of its checkpoint")
+                held = self._trees[name] = (note, tree)
+            tree = held[1]
+            if number < tree.size:
+                return Proof.of(tree, number, note, tree.size)
+        if self._frame(name, number) is None:
+            raise NotFoundError(f"there is no record {record_id}")
+        raise ConflictError(f"record {record_id} is durable and not published yet; try again in a moment")
+
+    def verify(self) -> Report:
+        """Read and check every byte of every log; see `_verify.py` for what is compared with what."""
+        from fiduciary.ledger._verify import verify
+
+        return verify(self)
+
+    # Destroying and keeping.
+
+    def erase(self, subject_id: str, *, by: str, reason: str) -> Erasure:
+        """Destroy a subject's key and with it all payloads about them; see `_erase.erase`."""
+        return _erase.erase(self, subject_id, by=by, reason=reason)
+
+    def hold(
+        self,
+        *,
+        by: str,
+        reason: str,
+        subject_id: str | None = None,
+        use_case: str | None = None,
+        release: bytes | None = None,
+        log: str | None = None,
+    ) -> str:
+        """Place a legal hold on exactly one of the scopes; returns its id."""
+        return _erase.place_hold(
+            self, by=by, reason=reason, subject_id=subject_id, use_case=use_case, release=release, log=log
+        )
+
+    def lift(self, hold_id: str, *, by: str, reason: str) -> Receipt:
+        """End a hold; raises `NotFoundError` if it is not in force."""
+        return _erase.lift_hold(self, hold_id, by=by, reason=reason)
+
+    def holds(self) -> list[Hold]:
+        """The holds in force, oldest first."""
+        return _erase.holds(self)
+
+    def sweep(self, *, by: str, now_ns: int | None = None) -> Sweep:
+        """Destroy the bodies of records whose retention has ended; see `_erase.sweep`."""
+        return _erase.sweep(self, by=by, now_ns=now_ns)
+
+    def scrub(self) -> int:
+        """After a restore: clean every frame and index row of what was erased or pruned; returns frames changed."""
+        points = {int(event["point"], 16) for _, _, event in self.events() if event["event"] == _erase.ERASED}
+        return _erase.clean(self, points)
+
+    def export(
+        self,
+        path: Path,
+        *,
+        logs: list[str] | None = None,
+        since: int | None = None,
+        until: int | None = None,
+        payloads: bool = True,
+    ) -> int:
+        """Write records to a Parquet file; see `_export.export`."""
+        from fiduciary.ledger._export import export
+
+        return export(self, Path(path), logs=logs, since=since, until=until, payloads=payloads)

@@ -268,6 +268,11 @@ class Vault:
                     time.sleep(0.01)
         return True
 
+    def reload(self) -> None:
+        """Read the node file again; the caller alone may change it."""
+        with self._change:
+            self._load(writable=True)
+
     # Use.
 
     def pseudonym(self, subject_id: str) -> bytes:
