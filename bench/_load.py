@@ -69,7 +69,7 @@ def free_ports(count: int) -> list[int]:
 class Server:
     """A server process with everything it starts, in a session of its own.
 
-    The session is how its processes are found: a child that outlives its parent is still counted and stopped.
+    A child that outlives its parent is found by the session, one in another session by its parent.
     """
 
     def __init__(
@@ -107,32 +107,53 @@ class Server:
             answer = connection.getresponse()
             return answer.status, answer.read()
 
-    def usage(self) -> tuple[float, float]:
-        """CPU seconds so far and resident MiB now, summed over the session's processes."""
-        ticks = pages = 0
+    def processes(self) -> dict[int, list[str]]:
+        """Its processes: those of its session, and what descends from them in sessions of their own.
+
+        Maps each process id to the fields of /proc/PID/stat from the state on (proc_pid_stat(5), field 3).
+        """
+        every: dict[int, list[str]] = {}
         for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            except (OSError, ProcessLookupError):
-                continue
-            if int(fields[3]) == self.process.pid:  # session id
-                ticks += sum(
-                    int(field) for field in fields[11:15]
-                )  # own and reaped children's, user and system
-                pages += int(fields[21])
-        return ticks / TICK, pages * PAGE / 2**20
+            if entry.name.isdigit() and (fields := _stat(int(entry.name))):
+                every[int(entry.name)] = fields
+        found = {pid for pid, fields in every.items() if int(fields[3]) == self.process.pid}
+        grown = True
+        while grown:
+            children = {pid for pid, fields in every.items() if int(fields[1]) in found}
+            grown = not children <= found
+            found |= children
+        return {pid: every[pid] for pid in found}
+
+    def usage(self) -> tuple[float, float]:
+        """CPU seconds so far and resident MiB now, summed over its processes."""
+        stats = self.processes().values()
+        ticks = sum(
+            int(field) for fields in stats for field in fields[11:15]
+        )  # own and reaped, user and system
+        return ticks / TICK, sum(int(fields[21]) for fields in stats) * PAGE / 2**20
 
     def stop(self) -> None:
-        """TERM to the group, then KILL to whatever of it is left."""
+        """TERM to the group, then KILL to whatever is left of all it started."""
+        started = self.processes()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(15)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(20)
+        for pid, fields in started.items():
+            if (
+                _stat(pid)[19:20] == fields[19:20]
+            ):  # started at the same moment: not another one with its number
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
         self.process.wait()
+
+
+def _stat(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the state on; none if the process has gone."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def drive(server: Server, path: str, bodies: Path, headers: Path, connections: int, seconds: float) -> Load:

@@ -31,7 +31,7 @@ BARS = [
     Bar("ours", "p99_ms", most=30.0),
 ]
 LOG_LINE = 40
-"""Bytes: whoever logs more for every request logs every request. (Complaints when wrk hangs up come to less.)"""
+"""Bytes: whoever writes more for each of the checked requests logs every request."""
 FIGURES = {"rate": "requests/s", "cpu_us": "CPU a request, µs", "p99_ms": "p99, ms"}
 
 

@@ -87,6 +87,7 @@ class Run:
         self.servers: dict[str, _load.Server] = {}
         self.samples: dict[tuple[str, int], list[_load.Load]] = {}
         self.sent = dict.fromkeys((t.name for t in self.targets), 0)
+        self.hung_up = dict.fromkeys(self.sent, 0)
         self.report: dict[str, Any] = {
             "began": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
             "machine": machine(),
@@ -115,12 +116,15 @@ class Run:
         self._headers(target).touch(mode=0o600)
         self._headers(target).write_text("".join(f"{k}: {v}\n" for k, v in target.headers.items()))
         ready = server.wait_ready(target.path, target.bodies[0], target.headers)
+        logged = server.log.stat().st_size
         worst = check_scores(server, target)
+        logged = server.log.stat().st_size - logged
         self.sent[target.name] += CHECKED + 1
         self.report["targets"][target.name] = {
             "does": target.does,
             "ready_s": round(ready, 1),
             "worst_score_difference": worst,
+            "log_bytes_per_request": round(logged / CHECKED, 1),
             "versions": _targets.versions(target),
         }
         self.say(f"{target.name}: up in {ready:.1f} s, {CHECKED} scores as expected, off by {worst:.1g}")
@@ -129,8 +133,6 @@ class Run:
         """Warm every server, then measure all of them in turn."""
         for target in self.targets:
             self.drive(target, 64, 1 if self.options.quick else 2)
-        logged = {name: server.log.stat().st_size for name, server in self.servers.items()}
-        warm = dict(self.sent)
         for turn in range(self.options.rounds):
             first = turn * max(1, len(self.targets) // self.options.rounds) % len(self.targets)
             for target in self.targets[first:] + self.targets[:first]:
@@ -138,15 +140,13 @@ class Run:
                     load = self.drive(target, connections, self.options.seconds)
                     self.samples.setdefault((target.name, connections), []).append(load)
             self.say(f"round {turn + 1} of {self.options.rounds} done, load {os.getloadavg()[0]:.1f}")
-        for name, server in self.servers.items():
-            grown = server.log.stat().st_size - logged[name]
-            self.report["targets"][name]["log_bytes_per_request"] = grown / (self.sent[name] - warm[name])
 
     def drive(self, target: _targets.Target, connections: int, seconds: float) -> _load.Load:
         server = self.servers[target.name]
         files = (self._bodies(target), self._headers(target))
         load = _load.drive(server, target.path, *files, connections, seconds)
         self.sent[target.name] += load.requests
+        self.hung_up[target.name] += connections
         return load
 
     def stop(self) -> None:
@@ -166,7 +166,7 @@ class Run:
                     "rounds": [load._asdict() for load in loads],
                 }
             if target.home is not None:
-                entry["ledger"] = target.home.audit(self.sent[target.name])
+                entry["ledger"] = target.home.audit(self.sent[target.name], self.hung_up[target.name])
                 self.say(f"{target.name}: {entry['ledger']['says']}")
         self.report["faults"] = _report.faults(self.report)
         return self.report

@@ -8,8 +8,11 @@ BENCH_SERVE ?=
 	$(@D)/bin/python -m pip install --quiet --require-hashes -r $<
 	touch $@
 
-.PHONY: bench-serve bench-lock
-bench-serve: $(STAMP) $(BENCH_PEER_STAMPS) ## serving against MLServer, KServe, MLflow and FastAPI (needs wrk; options in BENCH_SERVE)
+.PHONY: bench-serve bench-wrk bench-lock
+bench-wrk:
+	@cd bench && $(PYTHON) -B -c 'import _load; _load.require_wrk()'
+
+bench-serve: bench-wrk $(STAMP) $(BENCH_PEER_STAMPS) ## serving against MLServer, KServe, MLflow and FastAPI (needs wrk; options in BENCH_SERVE)
 	OMP_NUM_THREADS=1 $(BIN)/python bench/serve.py $(BENCH_SERVE)
 
 bench-lock: $(STAMP) ## pin the benchmark peers again, with hashes and without index addresses
