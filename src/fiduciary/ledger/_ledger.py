@@ -31,7 +31,7 @@ from fiduciary.ledger._log import Common, Log
 from fiduciary.ledger._merkle import Tree
 from fiduciary.ledger._proof import Proof
 from fiduciary.ledger._reader import Reader
-from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_body, parse_id
+from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_salted, parse_id
 from fiduciary.ledger._segment import LIVE, NO_LOCATOR, PRUNED, Frame
 from fiduciary.ledger._signing import LogKeys
 from fiduciary.ledger._tiles import Tiles
@@ -60,6 +60,8 @@ class Record(msgspec.Struct, frozen=True):
     header: Header
     header_bytes: bytes
     subject: bytes | None
+    salt: bytes | None
+    """With it, a disclosed payload can be checked against the header without any key."""
     payload: bytes | None
     state: str
 
@@ -453,6 +455,7 @@ class Ledger:
         if header.index != frame.index:
             raise IntegrityError(f"the header of record {name}.{frame.index} is of another record")
         subject = frame.locator if frame.locator != NO_LOCATOR else None
+        salt: bytes | None = None
         payload: bytes | None = None
         state = "readable"
         if frame.state == PRUNED:
@@ -462,13 +465,13 @@ class Ledger:
             try:
                 if subject is None:
                     raise GoneError("no locator")
-                payload = open_body(header, frame.header, frame.body, self.vault.key(subject))
+                salt, payload = open_salted(header, frame.header, frame.body, self.vault.key(subject))
             except GoneError:
                 state, subject = "erased", None
         else:
-            payload = open_body(header, frame.header, frame.body, None)
+            salt, payload = open_salted(header, frame.header, frame.body, None)
         assert frame.state in (LIVE, PRUNED)
-        return Record(name, frame.index, header, frame.header, subject, payload, state)
+        return Record(name, frame.index, header, frame.header, subject, salt, payload, state)
 
     def records(self, name: str, start: int = 0) -> Iterator[Record]:
         """All records of a log from `start` on, in order."""

@@ -199,6 +199,25 @@ class Tree:
         seed = [] if old == 1 << height else [self._node(height, (old >> height) - 1)]
         return seed + self._path(old - 1, size, height)
 
+    def beside(self, start: int, end: int, size: int | None = None) -> list[bytes]:
+        """Roots of the maximal subtrees outside leaves [start, end), from left to right.
+
+        With the leaf hashes of the range they give the root over `size` leaves, so one short list proves a
+        whole run of neighbours, and that none between them is left out.
+        """
+        size = self._at(size)
+        self._check(0 <= start < end <= size, f"the range [{start}, {end})", size)
+        found: list[bytes] = []
+        pending = [(0, size)]
+        while pending:
+            low, high = pending.pop()
+            if high <= start or low >= end:
+                found.append(self._span(low, high))
+            elif high - low > 1:
+                middle = low + (1 << ((high - low - 1).bit_length() - 1))
+                pending += [(middle, high), (low, middle)]
+        return found
+
     def tile(self, level: int, index: int, width: int = TILE_WIDTH) -> bytes:
         """The first `width` (1..256) hashes of a tile, `width` * 32 bytes."""
         edge = self._levels[level] if 0 <= level < len(self._levels) else _Level()

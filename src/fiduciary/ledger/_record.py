@@ -185,8 +185,15 @@ def decode_header(data: bytes) -> Header:
 
 
 def open_body(header: Header, header_bytes: bytes, body: bytes, key: AESGCM | None) -> bytes:
-    """The payload of a record, after every check; raises `IntegrityError` if any byte is not the recorded
-    one."""
+    """The payload of a record, after every check; `IntegrityError` if any byte is not the recorded one."""
+    return open_salted(header, header_bytes, body, key)[1]
+
+
+def open_salted(header: Header, header_bytes: bytes, body: bytes, key: AESGCM | None) -> tuple[bytes, bytes]:
+    """Salt and payload of a record, checked as in `open_body`.
+
+    Whoever is given both can check the payload against the header's commitment without any key.
+    """
     name = f"record {header.index}"
     if len(body) != header.body_length or hashlib.sha256(body).digest() != header.body_digest:
         raise IntegrityError(f"the stored body of {name} is not the one its header commits to")
@@ -199,7 +206,7 @@ def open_body(header: Header, header_bytes: bytes, body: bytes, key: AESGCM | No
             raise IntegrityError(f"the sealed body of {name} does not open under its subject's key") from None
     else:
         salted = body
-    payload = salted[SALT_BYTES:]
-    if not hmac.compare_digest(hmac.digest(salted[:SALT_BYTES], payload, "sha256"), header.commitment):
+    salt, payload = salted[:SALT_BYTES], salted[SALT_BYTES:]
+    if not hmac.compare_digest(hmac.digest(salt, payload, "sha256"), header.commitment):
         raise IntegrityError(f"the payload of {name} is not the one its header commits to")
-    return payload
+    return salt, payload
