@@ -81,7 +81,11 @@ def test_the_product_speaks_of_itself_alone() -> None:
     """No machine path, no index address, no resolved download in anything that is tracked."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     forbidden = re.compile(
-        rb"/wo" rb"rk/[a-z.]|/ro" rb"ot/|--(extra-)?index-" rb"url[ =]|--find-" rb"links[ =]|\"resolved\": *\"https?://"
+        rb"/wo"
+        rb"rk/[a-z.]|/ro"
+        rb"ot/|--(extra-)?index-"
+        rb"url[ =]|--find-"
+        rb"links[ =]|\"resolved\": *\"https?://"
     )
     offenders = []
     for name in listed.decode().split("\0"):

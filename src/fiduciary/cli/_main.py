@@ -59,14 +59,15 @@ class LazyGroup(click.Group):
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=1, cutoff=0.5)
-            if near:
-                error.message += f" Did you mean '{near[0]}'?"
-            raise
+            hint = f" Did you mean '{near[0]}'?" if near and "Did you mean" not in error.message else ""
+            raise click.UsageError(error.message + hint, ctx) from None
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="fiduciary")
-@click.option("--home", type=click.Path(path_type=Path), envvar="FIDUCIARY_HOME", help="Home folder (default: .).")
+@click.option(
+    "--home", type=click.Path(path_type=Path), envvar="FIDUCIARY_HOME", help="Home folder (default: .)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")
 @click.pass_context
 def root(ctx: click.Context, home: Path | None, as_json: bool) -> None:

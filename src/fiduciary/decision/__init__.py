@@ -17,8 +17,8 @@ from fiduciary.decision._replay import Difference, Replay, replay
 
 __all__ = [
     "REFUSED",
-    "DecisionRecord",
     "Decider",
+    "DecisionRecord",
     "Difference",
     "Replay",
     "Verdict",

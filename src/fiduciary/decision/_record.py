@@ -64,7 +64,9 @@ def decode_record(payload: bytes) -> DecisionRecord:
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise IntegrityError("the payload is not a decision record") from None
     if record.version != 1:
-        raise IntegrityError(f"the decision record has version {record.version}; this program reads version 1")
+        raise IntegrityError(
+            f"the decision record has version {record.version}; this program reads version 1"
+        )
     return record
 
 
