@@ -7,6 +7,7 @@ through a feature contract, which refuses what the model was not approved for
 (tests/models/test_row_properties.py).
 """
 
+from fiduciary.models._additive import Additive, import_ebm
 from fiduciary.models._binning import BinningOptions, EvidenceRow
 from fiduciary.models._contract import Contract, Feature, Relation
 from fiduciary.models._frame import DraftContract, events_of, infer_contract, read_table, split_rows
@@ -34,6 +35,7 @@ from fiduciary.models._scorer import (
 
 __all__ = [
     "FAMILIES",
+    "Additive",
     "Baseline",
     "BinningOptions",
     "CompiledContract",
@@ -57,6 +59,7 @@ __all__ = [
     "baseline_of",
     "events_of",
     "expected",
+    "import_ebm",
     "infer_contract",
     "ks",
     "load_scorer",
