@@ -77,11 +77,15 @@ def _write_object(value: dict[Any, Any], parts: list[str], depth: int) -> None:
 
 
 def _integer(value: int) -> str:
+    text = str(int(value)) if value.bit_length() <= 1024 else ""
     if abs(value) <= MAX_SAFE_INTEGER:
-        return str(int(value))
-    if value.bit_length() > 1024 or int(float(value)) != value:
-        raise MalformedRequestError("an integer beyond 2**53 - 1 is no exact double; write it as a text")
-    return number(float(value))  # a whole double, printed without a point, reads back as an integer
+        return text
+    # A large whole double is printed without a point and reads back as an integer: that spelling is let through.
+    if value.bit_length() < 1024 and number(float(value)) == text:
+        return text
+    raise MalformedRequestError(
+        "an integer beyond 2**53 - 1 is not how a double is written; write it as a text"
+    )
 
 
 def _utf16(name: str) -> bytes:
