@@ -12,8 +12,10 @@ from fiduciary.ledger._epoch import Epoch
 from fiduciary.ledger._erase import Erasure, Hold, Retention, Sweep
 from fiduciary.ledger._ledger import Head, Hit, Ledger, Record
 from fiduciary.ledger._log import Log
+from fiduciary.ledger._merkle import Tree
 from fiduciary.ledger._proof import Proof
 from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_body
+from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import Vault
 from fiduciary.ledger._verify import LogReport, Report
 
@@ -37,6 +39,8 @@ __all__ = [
     "Report",
     "Retention",
     "Sweep",
+    "Tiles",
+    "Tree",
     "Vault",
     "decode_header",
     "open_body",

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fiduciary.ledger._ledger import Ledger
 
 ERASED = "subject.erased"
+CONTROL = "control"
 COMPLETED = "erasure.completed"
 REFUSED = "erasure.refused"
 PLACED = "hold.placed"
@@ -317,6 +318,8 @@ def _writable_index(ledger: Ledger, log: str) -> Iterator[Index]:
 def sweep(ledger: Ledger, *, by: str, now_ns: int | None = None) -> Sweep:
     """Destroy the bodies of records past their class's maximum, except what a hold keeps.
 
+    Of the control log only records about a subject are swept: the present state is folded from the others.
+
     Headers stay, so every proof stays valid; `verify` accepts a pruned record only under such an event.
     """
     now = ledger.clock() if now_ns is None else now_ns
@@ -338,6 +341,8 @@ def sweep(ledger: Ledger, *, by: str, now_ns: int | None = None) -> Sweep:
                     break
                 if header.time_ns >= before.get(header.retention, 0):
                     continue
+                if log == CONTROL and not header.sealed:
+                    continue  # states of releases, holds, erasures are folded from these: they stay
                 if frame.state == PRUNED and frame.body.count(0) == len(frame.body):
                     continue
                 if keepers.hold_on(log, header, frame.locator) is not None:

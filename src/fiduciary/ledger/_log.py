@@ -199,6 +199,7 @@ class Log:
             self._segment = Segment.create(self._files, folder, self.origin, 0, self._segment_bytes)
             self._index = self._open_index()
             self._index.cut(0)
+            self._write_checkpoint()
             return
         firsts = [int(path.stem) for path in paths]
         if firsts[0] != 0:
