@@ -59,15 +59,12 @@ def encode_bundle(entries: Sequence[bytes]) -> bytes:
 def decode_bundle(data: bytes, width: int) -> list[bytes]:
     """Exactly `width` entries of a bundle. Raises `IntegrityError` if it holds fewer, more or half a one."""
     entries: list[bytes] = []
-    at = 0
-    while at < len(data) and len(entries) < width:
-        length = int.from_bytes(data[at : at + 2], "big")
-        end = at + 2 + length
-        if at + 2 > len(data) or end > len(data):
-            raise IntegrityError(f"the bundle ends within entry {len(entries)}")
-        entries.append(data[at + 2 : end])
-        at = end
-    if len(entries) != width or at != len(data):
+    at, total = 0, len(data)
+    while at + 1 < total and len(entries) < width:
+        start = at + 2
+        at = start + (data[at] << 8 | data[at + 1])
+        entries.append(data[start:at])
+    if len(entries) != width or at != total:  # a cut entry leaves `at` beyond the end
         raise IntegrityError(f"the bundle does not hold exactly {width} entries")
     return entries
 
