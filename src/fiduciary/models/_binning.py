@@ -29,7 +29,7 @@ class BinningOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
     method: Literal["quantile", "monotone"] = "quantile"
     """`monotone`: every number is binned monotonically, in the direction its event rate leans."""
-    bins: int = 10
+    bins: int = 20
     tails: tuple[float, ...] = (0.01,)
     """Extra cuts at these shares of the rows from either end; (0.001, 0.01) suits very rare events."""
     min_rows: int = 20

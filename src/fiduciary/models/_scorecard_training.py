@@ -1,10 +1,11 @@
 """Training a scorecard: bins, then a logistic regression on them, then points.
 
-One-hot bins, an L2 penalty on every bin's weight and none on the intercept, solved to machine precision by
-Newton's method (iteratively reweighted least squares). Every bin keeps its own weight; the penalty settles
-what the data leave open. The objective is scikit-learn's LogisticRegression(C=1 / penalty), and the weights
-equal its weights to 1e-6 (tests/models/test_scorecard_training.py). The defaults (10 quantile bins, one more
-cut at 1 % of either end, penalty 10) had the best log-loss on validation rows of two public credit sets.
+One-hot bins, a penalty on every bin's weight and none on the intercept, solved to machine precision by
+Newton's method (iteratively reweighted least squares). The penalty is a ridge, and the squared steps between
+neighbouring bins of a number (Eilers and Marx, P-splines, 1996), so that many bins do not follow noise.
+Without the steps the objective is scikit-learn's LogisticRegression(C=1 / penalty), and the weights equal its
+weights to 1e-6 (tests/models/test_scorecard_training.py). The defaults were chosen by three-fold
+cross-validation on the training and validation rows of five public sets, never on test rows.
 """
 
 from __future__ import annotations
@@ -45,8 +46,10 @@ class ScorecardOptions(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
     """How a scorecard is trained."""
 
     binning: BinningOptions = BinningOptions()
-    penalty: float = 10.0
+    penalty: float = 3.0
     """Half of this times the sum of squared bin weights is added to the summed log-loss."""
+    smoothing: float = 30.0
+    """Half of this times the sum of squared steps between neighbouring bins of a number is added too."""
     points: Points = Points()
 
 
@@ -103,7 +106,7 @@ def train_scorecard(
         if sum(cut.labels for cut in cuts) > MAX_BINS:
             raise ModelError(f"a scorecard has at most {MAX_BINS} bins; use fewer bins or features")
         fitted = [cut.groups[raw_bins(cut, rows[:, j])] for j, cut in enumerate(cuts)]
-        intercept, weights, taken = fit(fitted, [cut.labels for cut in cuts], events, options.penalty, tell)
+        intercept, weights, taken = fit(fitted, events, _penalty(cuts, options), tell)
         steps += taken
         columns = enumerate(zip(cuts, weights, strict=True))
         merged = [_merge_turns(cut, found, rows[:, j]) for j, (cut, found) in columns]
@@ -147,17 +150,20 @@ def quality(margins: F64, events: F64) -> Quality:
 
 
 def fit(
-    bins: Sequence[I64], sizes: Sequence[int], events: F64, penalty: float, tell: Progress
+    bins: Sequence[I64], events: F64, penalties: Sequence[F64], tell: Progress
 ) -> tuple[float, list[F64], int]:
     """Penalised logistic regression on one-hot bins: intercept, weights per feature, steps taken.
 
-    `bins[j]` (n,) holds the bin of each row for feature j, 0 <= bin < sizes[j]. The matrix of ones and zeros
-    is never built: sums over rows of a bin are counts, and those of a pair of bins are counts of pairs.
+    `bins[j]` (n,) holds the bin of each row for feature j, `penalties[j]` (bins, bins) the matrix P of its
+    penalty w'Pw / 2. The matrix of ones and zeros is never built: sums over the rows of a bin are counts, and
+    those of a pair of bins are counts of pairs.
     """
+    sizes = [len(penalty) for penalty in penalties]
     starts = np.concatenate([[1], 1 + np.cumsum(sizes)]).astype(np.int64)
     total = int(starts[-1])
-    ridge = np.full(total, penalty)
-    ridge[0] = 0.0
+    ridge = np.zeros((total, total))
+    for start, penalty in zip(starts[:-1], penalties, strict=True):
+        ridge[start : start + len(penalty), start : start + len(penalty)] = penalty
     share = events.mean()
     weights = np.zeros(total)
     weights[0] = np.log(share / (1.0 - share))
@@ -169,7 +175,7 @@ def fit(
         return found
 
     def loss(w: F64, m: F64) -> float:
-        return float((np.logaddexp(0.0, m) - events * m).sum() + 0.5 * (ridge * w * w).sum())
+        return float((np.logaddexp(0.0, m) - events * m).sum() + 0.5 * w @ ridge @ w)
 
     now = margins(weights)
     best = loss(weights, now)
@@ -177,8 +183,8 @@ def fit(
         tell("fitting", step - 1, MAX_STEPS)
         score = probability(now, "logit")
         gradient, curvature = _derivatives(bins, sizes, starts, score - events, score * (1.0 - score))
-        gradient += ridge * weights
-        curvature[np.diag_indices(total)] += ridge
+        gradient += ridge @ weights
+        curvature += ridge
         move = np.linalg.solve(curvature, gradient)
         size = 1.0
         while True:  # Newton's step, halved until it does not make things worse
@@ -193,6 +199,19 @@ def fit(
             tell("fitting", MAX_STEPS, MAX_STEPS)
             return float(weights[0]), [weights[a:b] for a, b in itertools.pairwise(starts)], step
     raise ModelError(f"the regression did not settle in {MAX_STEPS} steps; raise the penalty or merge bins")
+
+
+def _penalty(cuts: Sequence[FeatureBins], options: ScorecardOptions) -> list[F64]:
+    """The penalty of each feature's weights: a ridge, and steps between neighbouring bins of a number."""
+    penalties = []
+    for cut in cuts:
+        matrix = options.penalty * np.eye(cut.labels)
+        if cut.feature.type in ("number", "integer"):
+            ordered = cut.labels - (cut.groups[-1] >= 0)
+            steps = np.diff(np.eye(ordered), axis=0)
+            matrix[:ordered, :ordered] += options.smoothing * steps.T @ steps
+        penalties.append(matrix)
+    return penalties
 
 
 def _derivatives(
@@ -277,6 +296,8 @@ def _check_input(rows: F64, events: F64, contract: Contract, options: ScorecardO
     binning = options.binning
     if not 2 <= binning.bins <= 1_000 or binning.min_rows < 1 or not options.penalty > 0:
         raise ModelError("training needs 2 to 1000 bins, at least 1 row in a bin and a positive penalty")
+    if not 0 <= options.smoothing < 1e12 or not options.penalty < 1e12:
+        raise ModelError("penalty and smoothing must be finite and not negative")
     if not all(0 < tail < 0.5 for tail in binning.tails):
         raise ModelError("tail shares lie between 0 and 0.5")
     if options.points.points_to_double <= 0:

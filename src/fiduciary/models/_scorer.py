@@ -121,7 +121,8 @@ def read_spec(directory: Path) -> dict[str, Any]:
         raise ModelError(f"the model directory has no {MODEL_FILE}") from None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise ModelError(f"{MODEL_FILE} cannot be read as JSON") from None
-    if not isinstance(spec, dict) or spec.get("family") not in FAMILIES:
+    family = spec.get("family") if isinstance(spec, dict) else None
+    if not isinstance(family, str) or family not in FAMILIES:
         raise ModelError(f"{MODEL_FILE} names no known family; known are {', '.join(FAMILIES)}")
     return dict(spec)
 
