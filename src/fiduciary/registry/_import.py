@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from itertools import zip_longest
 from pathlib import Path
@@ -10,15 +11,19 @@ from typing import Any
 
 import msgspec
 
-from fiduciary.errors import ModelError
-from fiduciary.models import Contract, refuse_pickle
+from fiduciary.errors import ModelError, ReleaseError
+from fiduciary.models import Contract, import_ebm, load_scorer, refuse_pickle
 from fiduciary.registry._bundle import MAX_FILE_BYTES, check_path
 from fiduciary.registry._mlmodel import read_mlmodel
 
 FLAVORS = ("lightgbm", "xgboost", "onnx")
 """MLflow flavours that keep a model in its own format."""
 
+EBM = "ebm"
+"""An Explainable Boosting Machine as `interpret` writes it; becomes an additive model."""
+
 FILES = {
+    EBM: "ebm.json",
     "lightgbm": "model.txt",
     "xgboost": "model.ubj",
     "onnx": "model.onnx",
@@ -44,16 +49,8 @@ class Imported(msgspec.Struct, frozen=True):
     family: str
     inputs: tuple[str, ...] | None
 
-    def check(self, contract: Contract) -> None:
-        """Raise `ModelError` unless the stated inputs are the contract's features, in its order."""
-        if self.inputs is None or self.inputs == contract.names:
-            return
-        pairs = enumerate(zip_longest(self.inputs, contract.names, fillvalue="nothing"))
-        place, (states, names) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-        raise ModelError(f"input {place} of the model is {states!r}, the contract has {names!r} there")
 
-
-def import_model(source: Path, target: Path) -> Imported:
+def import_model(source: Path, contract: Contract, target: Path) -> Imported:
     """Copy a model into the new model directory `target`, recognising its format by its content.
 
     `source`: a LightGBM text file, an XGBoost JSON or UBJSON file, an ONNX file, a scorecard's or an additive
@@ -66,15 +63,35 @@ def import_model(source: Path, target: Path) -> Imported:
     if (source / "MLmodel").exists():
         source, inputs = _mlflow_file(source)
     if source.is_dir():
-        return _own_directory(source, target)
-    raw = _read(source)
-    family, named = _recognise(source, raw)
-    target.mkdir(parents=True)
-    name = FILES[family]
-    (target / name).write_bytes(raw)
-    spec = {"version": 1, "family": family, "file": name}
-    (target / "model.json").write_text(json.dumps(spec), "utf-8")
-    return Imported(target, family, named if named is not None else inputs)
+        family, contents = _own_directory(source)
+    else:
+        raw = _read(source)
+        family, named = _recognise(source, raw)
+        inputs = named if named is not None else inputs
+        spec = {"version": 1, "family": family, "file": FILES[family]}
+        contents = {FILES[family]: raw, "model.json": json.dumps(spec).encode()}
+    _check_inputs(inputs, contract)
+    try:
+        if family == EBM:
+            family = import_ebm(source, contract, target).family
+        else:
+            target.mkdir(parents=True)
+            for name, raw in contents.items():
+                (target / name).write_bytes(raw)
+        load_scorer(target, contract)
+    except BaseException:
+        shutil.rmtree(target, ignore_errors=True)
+        raise
+    return Imported(target, family, inputs)
+
+
+def _check_inputs(inputs: tuple[str, ...] | None, contract: Contract) -> None:
+    """The inputs that the model states must be the contract's, in its order: position is all that it reads."""
+    if inputs is None or inputs == contract.names:
+        return
+    pairs = enumerate(zip_longest(inputs, contract.names, fillvalue="nothing"))
+    place, (states, wants) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+    raise ModelError(f"input {place} of the model is {states!r}, the contract has {wants!r} there")
 
 
 def _read(path: Path) -> bytes:
@@ -99,7 +116,7 @@ def _mlflow_file(folder: Path) -> tuple[Path, tuple[str, ...] | None]:
             if not isinstance(data, str):
                 raise ModelError(f"MLmodel does not say where the {flavor} model file lies (data)")
             path = folder
-            for part in check_path(data).split("/"):
+            for part in _plain(data).split("/"):
                 path = path / part
                 if path.is_symlink():
                     raise ModelError(f"{path} is a link; an imported model holds plain files only")
@@ -114,17 +131,24 @@ def _mlflow_file(folder: Path) -> tuple[Path, tuple[str, ...] | None]:
     raise ModelError(f"none of the flavours {', '.join(sorted(model.flavors))} can be imported; {known} can")
 
 
-def _own_directory(source: Path, target: Path) -> Imported:
-    """A model directory of ours, copied file by file."""
-    spec = _json_object(_read(source / "model.json"))
+def _plain(path: str) -> str:
+    try:
+        return check_path(path)
+    except ReleaseError as error:
+        raise ModelError(error.detail) from None
+
+
+def _own_directory(source: Path) -> tuple[str, dict[str, bytes]]:
+    """Family and files of a model directory of ours."""
+    spec = _json_object(_read(source / "model.json")) if (source / "model.json").exists() else None
     family = spec.get("family") if spec else None
     if not isinstance(family, str):
-        raise ModelError(f"{source} has no model.json that names a family, and no MLmodel")
-    contents = {path.name: _read(path) for path in sorted(source.iterdir())}
-    target.mkdir(parents=True)
-    for name, raw in contents.items():
-        (target / check_path(f"model/{name}").removeprefix("model/")).write_bytes(raw)
-    return Imported(target, family, None)
+        raise ModelError(f"{source} has neither a model.json that names a family nor an MLmodel")
+    contents = {}
+    for path in sorted(source.iterdir()):
+        _plain(path.name)
+        contents[path.name] = _read(path)
+    return family, contents
 
 
 def _recognise(path: Path, raw: bytes) -> tuple[str, tuple[str, ...] | None]:
@@ -141,7 +165,9 @@ def _recognise(path: Path, raw: bytes) -> tuple[str, tuple[str, ...] | None]:
         if isinstance(document.get("learner"), dict):
             names = document["learner"].get("feature_names")
             return "xgboost", tuple(map(str, names)) if isinstance(names, list) and names else None
-        if "ebms" in document or document.get("family") == "additive":
+        if isinstance(document.get("ebm"), dict):
+            return EBM, None
+        if "terms" in document and "axes" in document:
             return "additive", None
         if "intercept" in document and isinstance(document.get("features"), list):
             return "scorecard", None
