@@ -242,3 +242,32 @@ def test_limits() -> None:
     assert tree.size == 300
     assert tree.tile(0, 1, 44) == b"".join(LEAVES[256:300])
     assert tree.consistency(0) == tree.consistency(300) == []
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=200)
+def test_a_run_of_neighbours_is_proved_by_what_lies_beside_it(large: Tree, data: st.DataObject) -> None:
+    """Range and outer subtrees give the root; with an entry of the range left out, they do not."""
+    size = data.draw(st.integers(1, 3_000))
+    start = data.draw(st.integers(0, size - 1))
+    end = data.draw(st.integers(start + 1, size))
+    beside = large.beside(start, end, size)
+
+    def root(leaves: list[bytes], low: int, high: int, outside: list[bytes]) -> bytes:
+        if high <= start or low >= end:
+            return outside.pop(0)
+        if high - low == 1:
+            return leaves[low - start]
+        middle = low + (1 << (high - low - 1).bit_length() - 1)
+        left = root(leaves, low, middle, outside)
+        return _merkle.node_hash(left, root(leaves, middle, high, outside))
+
+    rest = list(beside)
+    assert root(LEAVES[start:end], 0, size, rest) == large.root(size)
+    assert rest == []
+    assert len(beside) <= 2 * size.bit_length()
+    if end - start > 1:
+        shifted = [*LEAVES[start + 1 : end], LEAVES[end]]
+        assert root(shifted, 0, size, list(beside)) != large.root(size)
+    with pytest.raises(IndexError):
+        large.beside(end, start, size)
