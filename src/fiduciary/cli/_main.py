@@ -20,6 +20,7 @@ COMMANDS = {
     "usecase": ("fiduciary.cli._usecase:usecase", "define what a model may be used for, and its cut-offs"),
     "party": ("fiduciary.cli._party:party", "enrol people and services with their keys and roles"),
     "token": ("fiduciary.cli._token:token", "issue and revoke access tokens"),
+    "policy": ("fiduciary.cli._policy:policy", "check access policies and put them in force"),
     "serve": ("fiduciary.cli._serve:serve", "open the doors: HTTP and gRPC"),
     "decide": ("fiduciary.cli._decide:decide", "ask a running gate for a decision"),
     "replay": ("fiduciary.cli._replay:replay", "decide again from the record, bit for bit"),

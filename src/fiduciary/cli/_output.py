@@ -63,7 +63,8 @@ class Output:
         table = Table(*columns, title=title or None, box=box.SIMPLE_HEAD, title_justify="left")
         for row in rows:
             table.add_row(*[str(cell) for cell in row])
-        Console(file=sys.stdout).print(table)
+        width = None if sys.stdout.isatty() else 160
+        Console(file=sys.stdout, width=width).print(table)
 
     def progress(self) -> Progress:
         """A progress bar on standard error, silent with --json or when nobody watches."""

@@ -37,7 +37,7 @@ def import_(output: Output, source: Path, contract: Path, out: Path) -> None:
     if out.exists():
         raise UsageError(f"{out} exists already; import into a new folder")
     out.mkdir(parents=True)
-    imported = import_model(source, out / "model", terms)
+    imported = import_model(source, terms, out / "model")
     (out / "contract.json").write_bytes(terms.to_json())
     output.result(
         {"folder": str(out), "family": imported.family},

@@ -163,7 +163,8 @@ class _Table:
         self.output.result(
             {**summary, "auc_standard_error": error, "folder": str(out)},
             f"{family} on {self.data.name}: test AUC {found.auc:.4f} (standard error {error:.4f}), "
-            f"KS {found.ks:.3f}, {len(self.test[1])} rows held out\nwritten to {out}; next: fiduciary release build {out} ...",
+            f"KS {found.ks:.3f}, {len(self.test[1])} rows held out\n"
+            f"written to {out}; next: fiduciary release build {out} ...",
         )
         for warning in report.warnings if report else []:
             self.output.say(f"note: {warning}")

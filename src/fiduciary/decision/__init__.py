@@ -14,6 +14,7 @@ from fiduciary.decision._record import (
     refusal_record,
 )
 from fiduciary.decision._replay import Difference, Replay, replay
+from fiduciary.decision._replayer import Replayer, Summary
 
 __all__ = [
     "REFUSED",
@@ -21,6 +22,8 @@ __all__ = [
     "DecisionRecord",
     "Difference",
     "Replay",
+    "Replayer",
+    "Summary",
     "Verdict",
     "decode_record",
     "encode_record",

@@ -1,0 +1,11 @@
+"""Evidence: a folder cut from the ledger that an outsider verifies and replays with no install and no network.
+
+`cut` writes it; the verifier that travels in it is `_verify_folder.py`, one file of the standard library, so
+that what checks the bank's word is short enough to read. tests/evidence breaks a folder in every way and
+expects it to be refused.
+"""
+
+from fiduciary.evidence._cut import Scope, cut
+from fiduciary.evidence._verify_folder import Report, Verifier
+
+__all__ = ["Report", "Scope", "Verifier", "cut"]

@@ -1,0 +1,315 @@
+"""Cut an evidence folder: records with their proofs, the releases behind them, who approved what, a verifier.
+
+What it discloses: the decisions asked for in clear (that is its purpose: handle it as personal data), the
+headers of their neighbours (nothing personal), and the control log's events.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from fiduciary.errors import ConflictError, NotFoundError
+from fiduciary.evidence import _verify_folder as offline
+from fiduciary.evidence._page import page
+from fiduciary.evidence._parquet import write_decisions
+from fiduciary.ledger import Kind, Ledger, Record, Tiles, Tree, decode_header
+from fiduciary.registry import Registry, digest_text
+
+RANGE_RECORDS = 1_024
+"""Most headers in one line of proofs.jsonl."""
+MAX_DECISIONS = 1_000_000
+CONTROL = "control"
+Progress = Callable[[str, int, int], None]
+
+
+class Scope(msgspec.Struct, frozen=True):
+    """What the folder is about: single decisions, or a use case over a period (`until_ns` not included)."""
+
+    kind: Literal["decisions", "use-case"]
+    decisions: tuple[str, ...] = ()
+    use_case: str = ""
+    since_ns: int = 0
+    until_ns: int = 0
+
+
+class _Head(msgspec.Struct):
+    """One log as it stood when the folder was cut."""
+
+    name: str
+    note: bytes
+    size: int
+    tree: Tree
+    tiles: Tiles
+
+
+def cut(
+    ledger: Ledger,
+    registry: Registry,
+    scope: Scope,
+    folder: Path,
+    *,
+    by: str,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Write the folder and record on the control log that it was cut. Returns a summary.
+
+    Raises `ConflictError` when the folder exists, `NotFoundError` when a decision does not, and
+    `IntegrityError` when anything in the ledger does not hold: a broken ledger gives no evidence.
+    """
+    if folder.exists():
+        raise ConflictError(f"{folder} exists already; evidence is written into a new folder")
+    tell = progress or (lambda what, done, total: None)
+    draft = folder.with_name(f".{folder.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        summary = _Cut(ledger, registry, scope, draft, tell).run()
+        draft.rename(folder)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    ledger.emit(
+        "evidence.cut",
+        {"by": by, "scope": msgspec.to_builtins(scope), "manifest": summary["manifest"]},
+        use_case=scope.use_case,
+    )
+    return summary
+
+
+class _Cut:
+    def __init__(
+        self, ledger: Ledger, registry: Registry, scope: Scope, folder: Path, tell: Progress
+    ) -> None:
+        self.ledger, self.registry, self.scope, self.folder, self.tell = ledger, registry, scope, folder, tell
+
+    def run(self) -> dict[str, Any]:
+        self.ledger.heads()
+        self.heads = {CONTROL: self._head(CONTROL)}
+        with (self.folder / "proofs.jsonl").open("w", encoding="utf-8") as self.proofs:
+            events = self._control()
+            decisions = self._decisions()
+        self._write_keys()
+        releases = self._releases({d["release"] for d in decisions if d.get("release")})
+        self._lines("approvals.jsonl", offline.approvals_view(events))
+        self._lines("checks.jsonl", offline.checks_view(events))
+        self._json("release.json", releases)
+        write_decisions(self.folder / "decisions.parquet", decisions)
+        scope = {**msgspec.to_builtins(self.scope), "home": self.registry.scope}
+        (self.folder / "index.html").write_text(page(scope, decisions, releases, events), "utf-8")
+        source = Path(offline.__file__).read_text("utf-8")
+        (self.folder / "verify.py").write_text(source, "utf-8")
+        files = {
+            path.relative_to(self.folder).as_posix(): {
+                "sha256": digest_text(path.read_bytes())[7:],
+                "size": path.stat().st_size,
+            }
+            for path in sorted(self.folder.rglob("*"))
+            if path.is_file()
+        }
+        created = offline.time_text(self.ledger.clock())
+        self._json(
+            "manifest.json", {"format": offline.FORMAT, "created": created, "scope": scope, "files": files}
+        )
+        manifest = digest_text((self.folder / "manifest.json").read_bytes())
+        return {
+            "decisions": len(decisions),
+            "events": len(events),
+            "releases": len(releases),
+            "files": len(files) + 1,
+            "manifest": manifest,
+        }
+
+    # --- parts ---
+
+    def _head(self, name: str) -> _Head:
+        tiles = Tiles(self.ledger.folder(name))
+        note = tiles.read_checkpoint()
+        checkpoint = self.ledger.keys(name).open(note)
+        tree = Tree.resume(checkpoint.size, tiles.tile, tiles.tile)
+        if tree.root() != checkpoint.root:
+            from fiduciary.errors import IntegrityError
+
+            raise IntegrityError(f"the tiles of log {name} do not lead to its signed root")
+        (self.folder / "checkpoints").mkdir(exist_ok=True)
+        (self.folder / "checkpoints" / f"{name}.txt").write_bytes(note)
+        return _Head(name, note, checkpoint.size, tree, tiles)
+
+    def _prove(self, head: _Head, start: int, headers: list[bytes]) -> None:
+        for at in range(0, len(headers), RANGE_RECORDS):
+            part = headers[at : at + RANGE_RECORDS]
+            first = start + at
+            line = {
+                "log": head.name,
+                "start": first,
+                "headers": [_text(h) for h in part],
+                "beside": [_text(h) for h in head.tree.beside(first, first + len(part), head.size)],
+            }
+            self.proofs.write(json.dumps(line, separators=(",", ":")) + "\n")
+
+    def _control(self) -> list[dict[str, Any]]:
+        head = self.heads[CONTROL]
+        headers: list[bytes] = []
+        events: list[dict[str, Any]] = []
+
+        def lines() -> Iterator[dict[str, Any]]:
+            for record in self.ledger.records(CONTROL):
+                if record.index >= head.size:
+                    break
+                headers.append(record.header_bytes)
+                line = _disclosure(record, sealed_too=False)
+                if "payload" in line:
+                    found = {
+                        "index": record.index,
+                        "time_ns": record.header.time_ns,
+                        "payload": json.loads(line["payload"]),
+                    }
+                    events.append(found)
+                yield line
+
+        self._lines("events.jsonl", lines())
+        self._prove(head, 0, headers)
+        return events
+
+    def _decisions(self) -> list[dict[str, Any]]:
+        lines: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
+        records = self._single() if self.scope.kind == "decisions" else self._period()
+        for record in records:
+            line = _disclosure(record, sealed_too=True)
+            lines.append(line)
+            about = {"id": record.id, "time": offline.time_text(record.header.time_ns)}
+            found.append(
+                {**about, **json.loads(line["payload"])}
+                if "payload" in line
+                else {**about, "outcome": record.state, "use_case": record.header.use_case}
+            )
+            if len(found) > MAX_DECISIONS:
+                raise ConflictError(f"the period holds over {MAX_DECISIONS} decisions; cut it in parts")
+        self._lines("decisions.jsonl", lines)
+        return found
+
+    def _single(self) -> Iterator[Record]:
+        for done, record_id in enumerate(self.scope.decisions):
+            self.tell("proving", done, len(self.scope.decisions))
+            record = self.ledger.get(record_id)
+            if record.header.kind != Kind.DECISION:
+                raise NotFoundError(f"record {record_id} is an event, not a decision")
+            head = self.heads.get(record.log)
+            if head is None:
+                head = self.heads[record.log] = self._head(record.log)
+            if record.index >= head.size:
+                raise ConflictError(
+                    f"record {record_id} is not under a checkpoint yet; try again in a second"
+                )
+            self._prove(head, record.index, [record.header_bytes])
+            yield record
+
+    def _period(self) -> Iterator[Record]:
+        """Every record of every log in the period is proved, with a neighbour on each side where there is one."""
+        scope = self.scope
+        for name in self.ledger.logs():
+            if name == CONTROL:
+                continue
+            head = self.heads[name] = self._head(name)
+            first = _lower_bound(head, scope.since_ns)
+            end = _lower_bound(head, scope.until_ns)
+            start, stop = max(first - 1, 0), min(end + 1, head.size)
+            headers: list[bytes] = []
+            for record in self.ledger.records(name, start):
+                if record.index >= stop:
+                    break
+                headers.append(record.header_bytes)
+                self.tell(f"proving {name}", record.index - start, stop - start)
+                header = record.header
+                inside = first <= record.index < end
+                if inside and header.kind == Kind.DECISION and header.use_case == scope.use_case:
+                    yield record
+            if headers:
+                self._prove(head, start, headers)
+
+    def _releases(self, digests: set[str]) -> list[dict[str, Any]]:
+        state = self.registry.states()
+        if self.scope.use_case and (live := state.live(self.scope.use_case)):
+            digests = digests | {live}
+        summary = []
+        for digest in sorted(digests):
+            bundle = self.registry.verify(digest)
+            target = self.folder / "releases" / digest[7:]
+            for path, raw in {"manifest.json": bundle.manifest_bytes, **bundle.files}.items():
+                (target / path).parent.mkdir(parents=True, exist_ok=True)
+                (target / path).write_bytes(raw)
+            (target / "signatures").mkdir(exist_ok=True)
+            for key_id, envelope in bundle.signatures.items():
+                (target / "signatures" / f"{key_id}.dsse.json").write_bytes(envelope)
+            known = state.release(digest)
+            summary.append(
+                {
+                    "release": digest,
+                    "name": known.name,
+                    "version": known.version,
+                    "family": known.family,
+                    "use_case": known.use_case,
+                    "author": known.author,
+                    "approved_by": [a.party for a in known.approvals],
+                    "state_when_cut": state.state(digest),
+                    "card": bundle.files["card.md"].decode("utf-8"),
+                }
+            )
+        return summary
+
+    def _write_keys(self) -> None:
+        keys = {}
+        for name in self.heads:
+            keys[name] = next(t for t in self.ledger.keys(name).texts if _is_ed25519(t))
+        self._json("keys.json", {"logs": keys})
+
+    def _json(self, name: str, document: Any) -> None:
+        text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True)
+        (self.folder / name).write_text(text + "\n", "utf-8")
+
+    def _lines(self, name: str, lines: Any) -> None:
+        with (self.folder / name).open("w", encoding="utf-8") as file:
+            for line in lines:
+                file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+
+
+def _disclosure(record: Record, *, sealed_too: bool) -> dict[str, Any]:
+    line: dict[str, Any] = {"log": record.log, "index": record.index}
+    if record.payload is None or record.salt is None:
+        return {**line, "state": record.state}
+    if record.header.sealed and not sealed_too:
+        return {**line, "state": "withheld"}
+    return {**line, "salt": _text(record.salt), "payload": record.payload.decode("utf-8")}
+
+
+def _lower_bound(head: _Head, time_ns: int) -> int:
+    """First record of the log whose time is not before `time_ns`; times never go backwards in a log."""
+    low, high = 0, head.size
+    while low < high:
+        middle = (low + high) // 2
+        width = min(256, head.size - middle // 256 * 256)
+        entry = head.tiles.entries(middle // 256, width)[middle % 256]
+        if decode_header(entry).time_ns < time_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+def _text(raw: bytes) -> str:
+    return base64.b64encode(raw).decode("ascii")
+
+
+def _is_ed25519(key: str) -> bool:
+    try:
+        offline.parse_log_key(key)
+    except ValueError:
+        return False
+    return True
