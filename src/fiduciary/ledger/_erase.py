@@ -18,7 +18,7 @@ import msgspec
 from fiduciary.errors import ConflictError, NotFoundError, UsageError
 from fiduciary.ledger._index import Index
 from fiduciary.ledger._record import Header, Receipt, decode_header
-from fiduciary.ledger._segment import NO_LOCATOR, PRUNED, SUFFIX, Frame, Segment
+from fiduciary.ledger._segment import LIVE, NO_LOCATOR, PRUNED, SUFFIX, TORN, Frame, Segment
 from fiduciary.ledger._vault import VaultLock, point_of
 
 if TYPE_CHECKING:
@@ -203,7 +203,7 @@ def _obstacles(ledger: Ledger, places: list[tuple[str, Frame]], point: int) -> l
         rule = ledger.retention.get(header.retention)
         if rule is None:
             found.add(f"retention class {header.retention!r} has no rule")
-        elif now - header.time_ns < rule.minimum_days * DAY_NS:
+        elif rule.minimum_days and now - header.time_ns < rule.minimum_days * DAY_NS:
             found.add(f"class {header.retention!r} must be kept {rule.minimum_days} days")
     hold = keepers.hold_on_point(point)
     if hold is not None:
@@ -263,7 +263,7 @@ def clean(ledger: Ledger, points: set[int], pseudonyms: list[bytes] | None = Non
                 if frame.locator != NO_LOCATOR and point_of(frame.locator) in points:
                     marked.append(frame)
                     seen.add(frame.locator)
-                elif frame.state == PRUNED and frame.body.count(0) != len(frame.body):
+                elif frame.state == TORN or (frame.state == PRUNED and any(frame.body)):
                     marked.append(frame)
             found = list(seen)
         with _writable_index(ledger, log) as index:
@@ -286,6 +286,7 @@ def _rewrite(ledger: Ledger, log: str, frames: list[Frame], *, prune: bool = Fal
         path = ledger.folder(log) / "segments" / f"{first:020d}{SUFFIX}"
         segment = Segment.open(ledger.files, path, ledger.origin(log), writable=True)
         try:
+            own = [frame if frame.state != TORN else _mended(frame) for frame in own]
             for frame in own:
                 segment.set_mutable(frame, NO_LOCATOR, PRUNED if prune else frame.state)
             ledger.files.fdatasync(segment.fd)
@@ -296,6 +297,11 @@ def _rewrite(ledger: Ledger, log: str, frames: list[Frame], *, prune: bool = Fal
                 ledger.files.fdatasync(segment.fd)
         finally:
             segment.close()
+
+
+def _mended(frame: Frame) -> Frame:
+    """A torn frame as it was to become: pruned if its body is gone, else without a locator."""
+    return msgspec.structs.replace(frame, state=LIVE if any(frame.body) else PRUNED)
 
 
 @contextlib.contextmanager
@@ -343,7 +349,7 @@ def sweep(ledger: Ledger, *, by: str, now_ns: int | None = None) -> Sweep:
                     continue
                 if log == CONTROL and not header.sealed:
                     continue  # states of releases, holds, erasures are folded from these: they stay
-                if frame.state == PRUNED and frame.body.count(0) == len(frame.body):
+                if frame.state == PRUNED and not any(frame.body):
                     continue
                 if keepers.hold_on(log, header, frame.locator) is not None:
                     held += 1

@@ -32,7 +32,7 @@ from fiduciary.ledger._merkle import Tree
 from fiduciary.ledger._proof import Proof
 from fiduciary.ledger._reader import Reader
 from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header, open_salted, parse_id
-from fiduciary.ledger._segment import LIVE, NO_LOCATOR, PRUNED, Frame
+from fiduciary.ledger._segment import NO_LOCATOR, PRUNED, TORN, Frame
 from fiduciary.ledger._signing import LogKeys
 from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import Vault
@@ -102,6 +102,14 @@ class Head(msgspec.Struct, frozen=True):
     """hex"""
 
 
+@contextlib.contextmanager
+def _disk_errors(what: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise LedgerError(f"{what}: {error.strerror or error}") from None
+
+
 class Ledger:
     """The logs of `settings.home`. Safe to use from several threads."""
 
@@ -158,16 +166,17 @@ class Ledger:
         control = home / "ledger" / CONTROL
         if control.exists():
             raise ConflictError(f"there is already a ledger in {home}")
-        for folder in (home, home / "keys", home / "vault", home / "ledger"):
-            files.ensure_directory(folder)
-        vault = home / "vault"
-        if not ((vault / "nodes").exists() and (home / "keys" / "vault.kek").exists()):
-            files.destroy(home / "keys" / "vault.kek")  # of a creation that a crash interrupted
-            Vault.create(vault, home / "keys" / "vault.kek", files)
-        files.ensure_directory(control)
-        ledger = cls(settings, **options)
-        with ledger.control():
-            pass
+        with _disk_errors("the ledger cannot be created"):
+            for folder in (home, home / "keys", home / "vault", home / "ledger"):
+                files.ensure_directory(folder)
+            vault = home / "vault"
+            if not ((vault / "nodes").exists() and (home / "keys" / "vault.kek").exists()):
+                files.destroy(home / "keys" / "vault.kek")  # of a creation that a crash interrupted
+                Vault.create(vault, home / "keys" / "vault.kek", files)
+            files.ensure_directory(control)
+            ledger = cls(settings, **options)
+            with ledger.control():
+                pass
         return ledger
 
     @classmethod
@@ -178,13 +187,17 @@ class Ledger:
         vault restored from a backup loses those keys before anything is read. Raises `NotFoundError`,
         `IntegrityError`.
         """
-        ledger = cls(settings, writable=writable, **options)
-        try:
-            if writable:
-                _erase.apply_erasures(ledger)
-        except BaseException:
-            ledger.close()
-            raise
+        with _disk_errors("the ledger cannot be opened"):
+            ledger = cls(settings, writable=writable, **options)
+            try:
+                if writable:
+                    with ledger.control():
+                        pass  # what a crash left at its end is cut, tiles and checkpoint follow
+                    _erase.apply_erasures(ledger)
+            except BaseException:
+                with contextlib.suppress(LedgerError):
+                    ledger.close()
+                raise
         return ledger
 
     def close(self) -> None:
@@ -364,8 +377,11 @@ class Ledger:
 
     # Shards.
 
-    def shard(self, name: str) -> Log:
-        """Open a log of decisions for writing, group commit running; it is this process's until closed.
+    def shard(self, name: str, *, group_commit: bool = True) -> Log:
+        """Open a log of decisions for writing; it is this process's until closed.
+
+        Without `group_commit` there are no threads: each append writes and syncs where it is called, and
+        `publish` is the caller's to call.
 
         The first time ever, its name, origin and public keys are announced as `shard.opened` before it
         exists. Raises `ConflictError` when another process holds it, `IntegrityError` when it does not hold.
@@ -388,16 +404,18 @@ class Ledger:
                 with contextlib.suppress(LedgerError):
                     log.close()
             keys = LogKeys.at(self._key_folder, name, self.origin(name), create=True)
-            folder = self._folder / name
-            if not (folder / "segments").is_dir():
-                with self.control():
-                    announced = any(
-                        event.get("event") == "shard.opened" and event.get("log") == name
-                        for _, _, event in self.events()
-                    )
-                    if not announced:
-                        self.emit("shard.opened", {"log": name, "origin": keys.origin, "keys": keys.texts})
-            log = Log.open(folder, name, keys, self._common).start()
+            announced = any(
+                event["event"] == "shard.opened" and event["log"] == name for _, _, event in self.events()
+            )
+            log = Log.open(self._folder / name, name, keys, self._common, begin=not announced)
+            if not announced:
+                try:
+                    self.emit("shard.opened", {"log": name, "origin": keys.origin, "keys": keys.texts})
+                except BaseException:
+                    log.abandon()
+                    raise
+            if group_commit:
+                log.start()
             self._shards[name] = log
             return log
 
@@ -460,6 +478,8 @@ class Ledger:
         state = "readable"
         if frame.state == PRUNED:
             state = "pruned"
+        elif header.sealed and frame.state == TORN:
+            state, subject = "erased", None
         elif header.sealed:
             self.vault.follow()
             try:
@@ -470,7 +490,6 @@ class Ledger:
                 state, subject = "erased", None
         else:
             salt, payload = open_salted(header, frame.header, frame.body, None)
-        assert frame.state in (LIVE, PRUNED)
         return Record(name, frame.index, header, frame.header, subject, salt, payload, state)
 
     def records(self, name: str, start: int = 0) -> Iterator[Record]:
@@ -597,7 +616,8 @@ class Ledger:
 
     def erase(self, subject_id: str, *, by: str, reason: str) -> Erasure:
         """Destroy a subject's key and with it all payloads about them; see `_erase.erase`."""
-        return _erase.erase(self, subject_id, by=by, reason=reason)
+        with _disk_errors("the erasure is not finished; open the ledger again to finish it"):
+            return _erase.erase(self, subject_id, by=by, reason=reason)
 
     def hold(
         self,
@@ -624,7 +644,8 @@ class Ledger:
 
     def sweep(self, *, by: str, now_ns: int | None = None) -> Sweep:
         """Destroy the bodies of records whose retention has ended; see `_erase.sweep`."""
-        return _erase.sweep(self, by=by, now_ns=now_ns)
+        with _disk_errors("the sweep is not finished; do it again"):
+            return _erase.sweep(self, by=by, now_ns=now_ns)
 
     def scrub(self) -> int:
         """After a restore: clean every frame and index row of what was erased or pruned; returns frames changed."""

@@ -155,11 +155,13 @@ class Log:
         lock: bool = True,
         segment_bytes: int | None = None,
         fresh_index: bool = False,
+        begin: bool = True,
     ) -> Log:
         """Open or begin a log, recovering from whatever a crash left.
 
-        A torn group at the end, which nobody was told about, is cut. Raises `ConflictError` if another
-        process holds the log, `IntegrityError` if durable records are damaged or missing.
+        With `begin=False` the log must be there already. A torn group at the end, which nobody was told about,
+        is cut. Raises `ConflictError` if another process holds the log, `IntegrityError` if durable records
+        are damaged or missing.
         """
         log = cls(folder, name, keys, common)
         log._segment_bytes = segment_bytes or common.settings.segment_bytes
@@ -169,7 +171,7 @@ class Log:
                 log._take_lock()
             if fresh_index:
                 _index.remove(folder / "index.sqlite")
-            log._recover()
+            log._recover(begin)
         except OSError as error:
             log._release()
             raise LedgerError(f"log {name} cannot be opened: {error.strerror or error}") from None
@@ -185,13 +187,15 @@ class Log:
         except BlockingIOError:
             raise ConflictError(f"log {self.name} is open in another process; one writer per log") from None
 
-    def _recover(self) -> None:
+    def _recover(self, begin: bool) -> None:
         folder = self.folder / "segments"
         for leftover in folder.glob(".*.tmp"):
             self._files.unlink(leftover)
         paths = segment_paths(folder)
         published = self._believed_checkpoint()
         if not paths:
+            if not begin:
+                raise IntegrityError(f"log {self.name} was announced, but its segments are not there")
             if published is not None and published.size:
                 raise IntegrityError(
                     f"log {self.name} has no segments, but its checkpoint says {published.size} records"

@@ -36,6 +36,8 @@ SEGMENT_MAGIC = b"FDSEG\x00\x00\x01"
 FRAME_MAGIC = b"FDF1"
 LIVE = 0
 PRUNED = 1
+TORN = 2
+"""Never written: what a reader calls a frame whose changeable part does not hold."""
 NO_LOCATOR = bytes(16)
 SUFFIX = ".seg"
 FILL_BYTES = 1 << 20
@@ -187,10 +189,10 @@ class Segment:
             body = buffer[start + header_length : start + header_length + body_length]
             if _crc32(header, seed) != fields[3]:
                 return
-            state = fields[9]
-            if state == LIVE and _crc32(body, seed) != fields[4]:
+            locator, state = self._mutable(buffer, at, fields, expected)
+            if state != PRUNED and _crc32(body, seed) != fields[4] and (state == LIVE or any(body)):
                 return
-            yield Frame(offset, length, expected, fields[6], header, body, fields[8], state)
+            yield Frame(offset, length, expected, fields[6], header, body, locator, state)
             offset += length
             expected += 1
 
@@ -201,9 +203,15 @@ class Segment:
             and fields[6] <= expected
             and fields[1] <= HEADER_MAX
             and fields[7] == _crc32(buffer[at : at + 36], self.seed)
-            and fields[9] <= PRUNED
-            and fields[10] == _crc32(buffer[at + 40 : at + 60], self.seed ^ (expected & 0xFFFFFFFF))
         )
+
+    def _mutable(self, buffer: bytes, at: int, fields: tuple[Any, ...], index: int) -> tuple[bytes, int]:
+        """Locator and state. An erasure that was interrupted in a way no disk should allow must not cost the
+        record: its changeable part counts as torn, and a scrub sets it right."""
+        crc = _crc32(buffer[at + 40 : at + 60], self.seed ^ (index & 0xFFFFFFFF))
+        if fields[10] != crc or fields[9] > PRUNED:
+            return NO_LOCATOR, TORN
+        return fields[8], fields[9]
 
     def read_frame(self, offset: int, index: int) -> Frame:
         """The frame of record `index` at `offset`; raises `IntegrityError`."""
@@ -213,11 +221,11 @@ class Segment:
             if self._plausible(prefix, 0, fields, index):
                 data = read_at(self.fd, fields[1] + fields[2], offset + ALIGNMENT)
                 header, body = data[: fields[1]], data[fields[1] :]
-                if _crc32(header, self.seed) == fields[3] and (
-                    fields[9] == PRUNED or _crc32(body, self.seed) == fields[4]
-                ):
+                locator, state = self._mutable(prefix, 0, fields, index)
+                intact = _crc32(body, self.seed) == fields[4]
+                if _crc32(header, self.seed) == fields[3] and (intact or state != LIVE):
                     length = frame_length(fields[1], fields[2])
-                    return Frame(offset, length, index, fields[6], header, body, fields[8], fields[9])
+                    return Frame(offset, length, index, fields[6], header, body, locator, state)
         raise IntegrityError(f"there is no valid frame of record {index} at byte {offset} of {self.path}")
 
     def recover(self, offset: int = ALIGNMENT, index: int | None = None) -> Iterator[Frame]:

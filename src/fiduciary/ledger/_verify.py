@@ -17,7 +17,7 @@ from fiduciary.errors import FiduciaryError, GoneError, NotFoundError
 from fiduciary.ledger._erase import ERASED, SWEPT
 from fiduciary.ledger._merkle import TILE_WIDTH, Tree, leaf_hashes
 from fiduciary.ledger._record import Header, decode_header, open_body
-from fiduciary.ledger._segment import NO_LOCATOR, PRUNED, Frame
+from fiduciary.ledger._segment import NO_LOCATOR, PRUNED, TORN, Frame
 from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import point_of
 
@@ -92,7 +92,7 @@ def verify(ledger: Ledger) -> Report:
         problems.append(f"the control log cannot be read: {error}")
     names = ledger.logs()
     for name in names:
-        if name != "control" and name not in expected.keys:
+        if name != "control" and name not in expected.keys and any(ledger.reader(name).frames()):
             problems.append(f"log {name} was never announced by a shard.opened event")
     for name in expected.keys:
         if name not in names:
@@ -197,12 +197,14 @@ class _Check:
 
     def _content(self, frame: Frame, header: Header) -> None:
         report = self.report
+        if frame.state == TORN:
+            self.problem(f"the locator of record {frame.index} is torn; scrub the ledger")
         if frame.state == PRUNED:
             report.pruned += 1
             limit = self.expected.sweeps.get(self.name, {}).get(header.retention, 0)
             if header.time_ns >= limit:
                 self.problem(f"record {frame.index} was pruned without a sweep that covers it")
-            if frame.body.count(0) != len(frame.body):
+            if any(frame.body):
                 self.problem(f"record {frame.index} was pruned and its body is still there; scrub the ledger")
             return
         key = None
