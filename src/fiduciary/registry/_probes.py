@@ -20,7 +20,7 @@ from fiduciary.registry._reference import Histogram, Reference
 
 F64 = NDArray[np.float64]
 FORMAT = "fiduciary.probes/1"
-COUNT = 32
+COUNT = 64
 MAX_PROBES = 1_024
 
 
@@ -52,17 +52,22 @@ def candidates(feature: Feature, histogram: Histogram) -> list[float]:
         if feature.type == "integer":
             values = sorted({float(math.floor(v)) for v in values if math.floor(v) >= low})
     if feature.missing == "allowed":
-        values.append(math.nan)
+        values.insert(0, math.nan)  # first, so that it is among the probes however many values there are
     return values
 
 
 def probe_rows(contract: Contract, reference: Reference) -> F64:
-    """32 rows (by rule, the same for the same contract and reference), shape (32, features)."""
+    """64 rows, shape (64, features): by rule, the same for the same contract and reference.
+
+    Each feature runs over all its candidate values from first to last, each in an order of its own (an odd
+    step modulo 64), so that values of different features meet in different combinations.
+    """
     rows = np.empty((COUNT, len(contract.features)), dtype=np.float64)
     for j, (feature, histogram) in enumerate(zip(contract.features, reference.features, strict=True)):
         values = candidates(feature, histogram)
         for k in range(COUNT):
-            rows[k, j] = values[(k * (2 * j + 1) + j * j) % len(values)]
+            place = (k * (2 * j + 1) + j * j) % COUNT
+            rows[k, j] = values[place * len(values) // COUNT]
     return rows
 
 
