@@ -6,8 +6,13 @@ a trained model's reasons can be held against the truth. Seeded; no real person 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from fiduciary.models import Contract
 
 Columns = dict[str, NDArray[np.generic]]
 HOUSING = ("owner", "renter", "with_family")
@@ -69,3 +74,109 @@ def true_margin(
         + np.array([-0.25, 0.2, 0.0])[housing]
     )
     return margin
+
+
+def contract() -> Contract:
+    """What a row of the portfolio must be, and the words for a person when it counted against them."""
+    from fiduciary.models import Contract, Feature, Relation
+
+    lending = "affordability and willingness to repay"
+    return Contract(
+        features=(
+            Feature(
+                name="income",
+                type="number",
+                unit="euro a year",
+                minimum=0,
+                maximum=2_000_000,
+                monotone=-1,
+                mutable=True,
+                purpose=lending,
+                origin="application form",
+                reason="Your income is low for the loan you asked for",
+            ),
+            Feature(
+                name="amount",
+                type="number",
+                unit="euro",
+                minimum=100,
+                maximum=1_000_000,
+                mutable=True,
+                purpose=lending,
+                origin="application form",
+                reason="The amount you asked for is high",
+            ),
+            Feature(
+                name="term_months",
+                type="integer",
+                unit="months",
+                minimum=1,
+                maximum=120,
+                mutable=True,
+                purpose=lending,
+                origin="application form",
+                reason="The term you asked for makes the monthly payment high",
+            ),
+            Feature(
+                name="utilisation",
+                type="number",
+                unit="share of the limits",
+                minimum=0,
+                maximum=1,
+                monotone=1,
+                mutable=True,
+                purpose=lending,
+                origin="credit bureau",
+                reason="You use a large share of your existing credit limits",
+            ),
+            Feature(
+                name="late_payments",
+                type="integer",
+                unit="in 24 months",
+                minimum=0,
+                maximum=100,
+                monotone=1,
+                purpose=lending,
+                origin="credit bureau",
+                reason="Payments on other credit were late in the last 24 months",
+            ),
+            Feature(
+                name="inquiries",
+                type="integer",
+                unit="in 6 months",
+                minimum=0,
+                maximum=100,
+                monotone=1,
+                purpose=lending,
+                origin="credit bureau",
+                reason="You applied for credit several times in the last 6 months",
+            ),
+            Feature(
+                name="employment_months",
+                type="number",
+                unit="months",
+                minimum=0,
+                maximum=720,
+                missing="allowed",
+                purpose=lending,
+                origin="application form",
+                reason="You have been with your employer for a short time, or did not say for how long",
+            ),
+            Feature(
+                name="housing",
+                type="category",
+                categories=list(HOUSING),
+                purpose=lending,
+                origin="application form",
+                reason="Your housing costs weigh on your budget",
+            ),
+        ),
+        relations=(
+            Relation(
+                left="amount",
+                op="<=",
+                right=1_000_000,
+                message="an amount above one million is not a consumer loan",
+            ),
+        ),
+    )

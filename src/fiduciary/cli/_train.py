@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from fiduciary.models import TrainingReport
 
 
+QUANTILES = (0.05, 0.25, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+"""Of the held-out scores, to choose cut-offs from."""
+
+
 @click.group()
 def train() -> None:
     """Train a model on a table."""
@@ -133,13 +137,15 @@ class _Table:
     def finish(self, out: Path, family: str, margins: Any, report: TrainingReport | None) -> None:
         """Write contract and training report, and say how good it is."""
         import msgspec
+        import numpy as np
 
-        from fiduciary.models import auc_error, quality
+        from fiduciary.models import auc_error, probability, quality
         from fiduciary.registry import digest_text
 
         out.mkdir(parents=True, exist_ok=True)
         (out / "contract.json").write_bytes(self.contract.to_json())
         found = quality(margins, self.test[1])
+        scores = np.sort(probability(margins, "logit"))
         error = auc_error(found.auc, self.test[1])
         summary = {
             "family": family,
@@ -152,6 +158,7 @@ class _Table:
                 "test": len(self.test[1]),
             },
             "test": msgspec.to_builtins(found),
+            "score_quantiles": {str(q): float(scores[int(q * (len(scores) - 1))]) for q in QUANTILES},
         }
         (out / "training.json").write_bytes(
             msgspec.json.format(msgspec.json.encode(summary), indent=2) + b"\n"

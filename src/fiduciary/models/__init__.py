@@ -11,6 +11,7 @@ from fiduciary.models._additive import Additive, import_ebm
 from fiduciary.models._binning import BinningOptions, EvidenceRow
 from fiduciary.models._contract import Contract, Feature, Relation
 from fiduciary.models._frame import DraftContract, events_of, infer_contract, read_table, split_rows
+from fiduciary.models._lightgbm_training import train_lightgbm
 from fiduciary.models._metrics import auc, auc_error, ks
 from fiduciary.models._reasons import Reason, ReasonPlan, vague
 from fiduciary.models._row import CompiledContract, expected
@@ -68,6 +69,7 @@ __all__ = [
     "read_table",
     "refuse_pickle",
     "split_rows",
+    "train_lightgbm",
     "train_scorecard",
     "vague",
 ]
