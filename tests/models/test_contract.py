@@ -194,6 +194,16 @@ def test_a_contract_comes_back_from_its_file(tmp_path: Path) -> None:
         Contract.load(tmp_path / "absent.json")
 
 
+def test_the_example_of_the_documentation_is_a_contract() -> None:
+    page = Path(__file__).parents[2] / "docs" / "contract.md"
+    example = page.read_text().split("```json")[1].split("```")[0]
+    compiled = Contract.from_json(example.encode()).compile()
+    row = {"age": 40, "income": None, "years_employed": 2.5, "housing": "rent"}
+    assert compiled.decode_row(compiled.encode(row)) == row
+    with pytest.raises(ContractError, match="years_employed cannot exceed age"):
+        compiled.encode({**row, "years_employed": 41})
+
+
 def test_expectations_in_words() -> None:
     assert expected(AGE) == "a whole number from 18 to 120 (years)"
     assert expected(Feature(name="x", type="number", missing="allowed")) == "a number, or null when unknown"

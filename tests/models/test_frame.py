@@ -109,6 +109,7 @@ def test_a_draft_accepts_its_own_data_and_leaves_people_out() -> None:
         "income": np.where(rng.random(n) < 0.1, np.nan, rng.exponential(3e4, n)),
         "job": rng.choice(["b", "a", None], n).astype(object),
         "owner": rng.random(n) < 0.5,
+        "rating": rng.integers(1, 9, n),
         "note": np.array([f"free text {i}" for i in range(n)], dtype=object),
         "empty": np.full(n, np.nan),
         "bad": rng.integers(0, 2, n),
@@ -117,14 +118,15 @@ def test_a_draft_accepts_its_own_data_and_leaves_people_out() -> None:
     assert set(draft.left_out) == {"customer_id", "row", "sex", "personal_status_sex", "note", "empty"}
     assert "protected" in draft.left_out["sex"] and "identifier" in draft.left_out["customer_id"]
     by_name = {feature.name: feature for feature in draft.contract.features}
-    assert list(by_name) == ["age", "balance", "income", "job", "owner"]
+    assert list(by_name) == ["age", "balance", "income", "job", "owner", "rating"]
     assert by_name["age"].type == "integer" and by_name["age"].protected and by_name["age"].minimum == 0
     assert by_name["balance"].type == "number" and by_name["balance"].minimum < 0
     assert by_name["income"].missing == "allowed" and by_name["job"].categories == ["a", "b"]
     assert by_name["owner"].type == "boolean" and by_name["owner"].missing == "forbidden"
+    assert by_name["income"].reason == "Income" and by_name["rating"].reason == ""  # vague: to be written
     assert Contract.from_json(draft.contract.to_json()) == draft.contract
     rows = draft.contract.compile().table(columns, ignore_unknown=True)
-    assert rows.shape == (n, 5)
+    assert rows.shape == (n, 6)
     assert "sex" in [f.name for f in infer_contract(columns, "bad", include=["sex"]).contract.features]
     with pytest.raises(UsageError, match="no column 'good'"):
         infer_contract(columns, "good")

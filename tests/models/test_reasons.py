@@ -63,6 +63,13 @@ def test_a_favourable_group_is_never_a_reason() -> None:
     assert [r.code for r in plan(contract(""), 0.5).rank(np.array([[0.2]]), 1, "low")[0]] == ["f0"]
 
 
+def test_ties_stand_in_contract_order() -> None:
+    made = plan(contract(*[""] * 60), *[0.0] * 60)
+    contributions = np.array([[float(i % 3) for i in range(60)]])
+    codes = [r.code for r in made.rank(contributions, 60, "high")[0]]
+    assert codes == [f"f{i}" for i in range(60) if i % 3 == 2] + [f"f{i}" for i in range(60) if i % 3 == 1]
+
+
 def test_texts_come_from_the_contract_or_the_name() -> None:
     made = plan(contract("late", "late", "", reasons=("Payments were late", "", "")), 0.0, 0.0, 0.0)
     assert made.texts == ("Payments were late", "F2") and made.missing_texts == ("f2",)

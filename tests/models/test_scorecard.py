@@ -136,6 +136,17 @@ def test_points_are_the_same_numbers_on_another_scale() -> None:
     assert total == pytest.approx(scale.of(float(margin[0]))) == pytest.approx(float(card.points(margin)[0]))
 
 
+def test_the_example_of_the_documentation_is_a_scorecard(tmp_path: Path) -> None:
+    page = Path(__file__).parents[2] / "docs" / "formats" / "scorecard.md"
+    spec, card = (part.split("```")[0] for part in page.read_text().split("```json")[1:3])
+    (tmp_path / "model.json").write_text(spec)
+    (tmp_path / "scorecard.json").write_text(card)
+    job = Feature(name="job", type="category", categories=["clerk", "cook"])
+    owner = Feature(name="owner", type="boolean")
+    scorer = load_scorer(tmp_path, Contract(features=(*CONTRACT.features[:2], owner, job)))
+    assert scorer.score(np.array([[0.5, np.nan, 1.0, 0.0]]))[0] == -1.3 + 0.2 + 0.15 + -0.3 + 0.1
+
+
 def test_no_rows_give_no_scores() -> None:
     margins, contributions = Scorecard(CARD, CONTRACT).explain(np.empty((0, 5)))
     assert margins.shape == (0,) and contributions.shape == (0, 5)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from fiduciary.errors import LimitError, MissingExtraError, UsageError
 from fiduciary.models._contract import LARGEST_INTEGER, Contract, Feature
+from fiduciary.models._reasons import vague
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -148,10 +149,11 @@ def _draft(name: str, column: NDArray[Any]) -> Feature:
     words = re.sub(r"[_\-.]+", " ", name).strip() or name
     values = column.tolist()
     missing = any(v is None or v != v for v in values)
+    reason = words[0].upper() + words[1:]
     common: dict[str, Any] = {
         "name": name,
         "missing": "allowed" if missing else "forbidden",
-        "reason": words[0].upper() + words[1:],
+        "reason": "" if vague(reason) else reason,
         "protected": bool(PROTECTED.search(name.lower())),
         "origin": "drafted from data",
     }

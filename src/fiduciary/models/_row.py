@@ -50,8 +50,9 @@ class CompiledContract:
         self._coded = [(i, codes) for i, codes in enumerate(self._codes) if codes is not None]
         self._optional = any(feature.missing == "allowed" for feature in features)
         self._strings = [i for i, feature in enumerate(features) if feature.type == "category"]
-        # In JSON without a backslash every quote opens or closes a key or a text value; all values are
-        # scalars and all keys are known, so this count is reached exactly when every key came once.
+        # Every key and every text value brings two quotes, and nothing takes one away. All values are scalars
+        # and all keys are known, so a row has this many quotes only when every key came once; escaped quotes
+        # make it more and cost a second reading.
         self._quotes = 2 * (len(features) + len(self._strings))
         self._relations = [
             (
@@ -103,7 +104,7 @@ class CompiledContract:
                 total = NAN
             if total != total:
                 quotes = self._fill_missing(values, row)
-        if raw.count(b'"') != quotes or b"\\" in raw:
+        if raw.count(b'"') != quotes:
             self._refuse_duplicates(raw, where)
         if self._relations:
             self._check_relations(row, where)
@@ -193,7 +194,7 @@ class CompiledContract:
         return 2 * (fields + sum(1 for i in self._strings if isinstance(values[i], str)))
 
     def _refuse_duplicates(self, raw: bytes, where: str) -> None:
-        """Read the keys again where the count of quotes does not settle it (a backslash, or a duplicate)."""
+        """Read the keys again where the count of quotes does not settle it (a duplicate, or \\")."""
         seen: set[str] = set()
         for name, _ in self._pairs(raw, where):
             if name in seen:
