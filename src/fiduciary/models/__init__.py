@@ -11,7 +11,9 @@ from fiduciary.models._additive import Additive, import_ebm
 from fiduciary.models._binning import BinningOptions, EvidenceRow
 from fiduciary.models._contract import Contract, Feature, Relation
 from fiduciary.models._frame import DraftContract, events_of, infer_contract, read_table, split_rows
+from fiduciary.models._lightgbm import import_lightgbm
 from fiduciary.models._lightgbm_training import train_lightgbm
+from fiduciary.models._linear import import_linear
 from fiduciary.models._metrics import auc, auc_error, ks
 from fiduciary.models._reasons import Reason, ReasonPlan, vague
 from fiduciary.models._row import CompiledContract, expected
@@ -33,6 +35,8 @@ from fiduciary.models._scorer import (
     probability,
     refuse_pickle,
 )
+from fiduciary.models._shap import ImportReport
+from fiduciary.models._xgboost import import_xgboost
 
 __all__ = [
     "FAMILIES",
@@ -44,6 +48,7 @@ __all__ = [
     "DraftContract",
     "EvidenceRow",
     "Feature",
+    "ImportReport",
     "Link",
     "Points",
     "PointsRow",
@@ -61,6 +66,9 @@ __all__ = [
     "events_of",
     "expected",
     "import_ebm",
+    "import_lightgbm",
+    "import_linear",
+    "import_xgboost",
     "infer_contract",
     "ks",
     "load_scorer",
