@@ -229,6 +229,9 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         phase = self.phase
         if phase == LINGER:
+            self._raw += len(data)
+            if self._raw > limits.LINGER_BYTES:
+                self.abort()
             return
         if phase == IDLE:
             self.phase = HEAD
@@ -247,7 +250,7 @@ class Connection(asyncio.Protocol):
                 self.abort()
                 raise error.__context__ from None  # a programmer's error of ours, not the client's
             self._refuse(
-                400, "malformed-request", "The request is malformed", f"HTTP/1.1 was not followed: {error}"
+                400, "malformed-request", "The request is malformed", f"the bytes do not follow HTTP: {error}"
             )
             return
         settings = self.server.settings
@@ -403,6 +406,7 @@ class Connection(asyncio.Protocol):
         self.since = server.now
         if not exchange.keep_alive:
             self._closing = True
+            self._raw = 0
             self.phase = LINGER  # whatever follows is not a request
         self.queue.append(exchange)
         server.waiting += 1
@@ -504,6 +508,7 @@ class Connection(asyncio.Protocol):
         self._head = None
         self.phase = LINGER
         self.since = server.now
+        self._raw = 0
         self._closing = True
         server.application.refused(kind)
         exchange = Exchange(self, b"", b"", {})

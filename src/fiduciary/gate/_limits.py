@@ -24,6 +24,9 @@ WRITE_BUFFER = 256 * 1024
 LINGER_S = 1.0
 """How long what a refused client still sends is thrown away, so that it can read the refusal, seconds."""
 
+LINGER_BYTES = 4 * 1024 * 1024
+"""Bytes of that which are thrown away before the connection is reset."""
+
 TICK_S = 0.25
 """How often deadlines are looked at: one sweep over the connections instead of a timer for each, seconds."""
 

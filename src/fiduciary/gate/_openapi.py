@@ -148,7 +148,7 @@ def openapi() -> dict[str, Any]:
                             "name": "Idempotency-Key",
                             "in": "header",
                             "schema": {"type": "string", "maxLength": limits.MAX_KEY},
-                            "description": "Under one key a request is decided once, and answered the same for a day.",
+                            "description": "Under one key a request is decided once; remembered for a day.",
                         }
                     ],
                     "requestBody": {

@@ -64,6 +64,7 @@ class Worker:
         self.settings = settings
         self.name = f"gate-{number}"
         self._listener = listener
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self._draining = False
 
@@ -75,7 +76,7 @@ class Worker:
             runner.run(self._main(ready, parent))
 
     async def _main(self, ready: Callable[[Addresses], None] | None, parent: int | None) -> None:
-        loop = asyncio.get_running_loop()
+        self._loop = loop = asyncio.get_running_loop()
         stop = self._stop = asyncio.Event()
         with contextlib.suppress(ValueError, RuntimeError):  # not in the main thread: tests stop it by hand
             for number in (signal.SIGTERM, signal.SIGINT):
@@ -85,10 +86,10 @@ class Worker:
         with Ledger.open(self.settings) as ledger:
             await self._serve(loop, ledger, stop, ready)
 
-    def stop(self) -> None:
-        """Begin to drain (from the loop's thread)."""
-        assert self._stop is not None
-        self._stop.set()
+    def stop_from_anywhere(self) -> None:
+        """Begin to drain; may be called from any thread while the worker runs."""
+        assert self._loop is not None and self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
 
     async def _serve(
         self,
