@@ -98,7 +98,7 @@ def make_home(folder: Path, work: _model.Workload, variant: Variant) -> Home:
         )
     )
     source = work.model if variant.family == "lightgbm" else _scorecard(folder / "card", work, contract)
-    model = import_model(source, folder / "model").folder
+    model = import_model(source, contract, folder / "model").folder
     scorer = load_scorer(model, contract)
     expected = (
         work.scores if variant.family == "lightgbm" else probability(scorer.score(work.rows), scorer.link)

@@ -15,6 +15,8 @@ the server share this machine's cores, and requests a second depend on who else 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -22,6 +24,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +231,25 @@ def main() -> int:
     options = read_options()
     _load.require_wrk()
     console = Console(width=None if sys.stdout.isatty() else 200)
+    with alone(console):
+        return measure(options, console)
+
+
+@contextlib.contextmanager
+def alone(console: Console) -> Iterator[None]:
+    """Wait until no other run measures: two at once would void both, and they share a folder."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print("another run is under way: this one begins when that one ends")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def measure(options: argparse.Namespace, console: Console) -> int:
+    """One run from start to end; the exit code."""
     run = Run(options, console)
     try:
         for target in run.targets:
