@@ -102,19 +102,21 @@ def figures_of(report: Report) -> Lines:
 
 
 def ratios_of(report: Report) -> Lines:
-    """Ours over each peer: requests a second, and CPU per request the other way round."""
+    """Ours over each peer: requests a second, and CPU per request the other way round.
+
+    The first of ours at every number of connections, the others at the largest.
+    """
     ours = [name for name in report["targets"] if name.startswith("ours")]
     peers = [name for name in report["targets"] if not name.startswith("ours")]
-    lines = []
-    for peer in peers:
-        line = [peer]
-        for name in ours:
-            for c in _connections(report):
-                a = report["targets"][name]["loads"][str(c)]["median"]
-                b = report["targets"][peer]["loads"][str(c)]["median"]
-                line.append(f"{a['rate'] / b['rate']:.1f} / {b['cpu_us'] / a['cpu_us']:.1f}")
-        lines.append(line)
-    return ["times, rate / CPU", *(f"{name} {c}" for name in ours for c in _connections(report))], lines
+    connections = _connections(report)
+    columns = [(name, c) for name in ours for c in connections if name == ours[0] or c == connections[-1]]
+
+    def cell(name: str, peer: str, c: int) -> str:
+        a, b = (report["targets"][one]["loads"][str(c)]["median"] for one in (name, peer))
+        return f"{a['rate'] / b['rate']:.1f} / {b['cpu_us'] / a['cpu_us']:.1f}"
+
+    head = ["times, rate / CPU", *(f"{name}, {c} conn" for name, c in columns)]
+    return head, [[peer, *(cell(name, peer, c) for name, c in columns)] for peer in peers]
 
 
 def show(report: Report, console: Console) -> None:
