@@ -85,6 +85,22 @@ def test_a_lightgbm_file_is_recognised_by_its_content(lightgbm_file: Path, tmp_p
     assert read_bundle(folder).manifest.family == "lightgbm"
 
 
+@pytest.mark.parametrize("ending", ["json", "ubj"])
+def test_xgboost_as_json_and_as_ubjson(tmp_path: Path, ending: str) -> None:
+    xgboost = pytest.importorskip("xgboost")
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(300, 3)).astype(np.float32).astype(np.float64)
+    y = (x[:, 0] - x[:, 2] > 0).astype(int)
+    names = ["x0", "x1", "x2"]
+    parameters = {"objective": "binary:logistic", "max_depth": 3, "nthread": 1}
+    booster = xgboost.train(parameters, xgboost.DMatrix(x, y, feature_names=names), 10)
+    booster.save_model(tmp_path / f"model.{ending}")
+    imported = import_model(tmp_path / f"model.{ending}", numbers(), tmp_path / "m", x)
+    assert imported.family == "xgboost"
+    margins = booster.predict(xgboost.DMatrix(x, feature_names=names), output_margin=True)
+    np.testing.assert_allclose(load_scorer(tmp_path / "m", numbers()).score(x), margins, atol=1e-5)
+
+
 def test_inputs_in_another_order_are_refused(lightgbm_file: Path, tmp_path: Path) -> None:
     swapped = Contract(features=tuple(reversed(numbers().features)))
     with pytest.raises(ModelError, match="input 0 of the model is 'x0', the contract has 'x2'"):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import multiprocessing
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -178,37 +179,40 @@ def test_a_removed_party_is_out_and_its_work_stays(bank: Bank) -> None:
         bank.registry.approve(other, by=VALIDATOR, key=bank.key(VALIDATOR))
 
 
-def promote_again_and_again(home: Path, digest: str, other: str, key_file: Path, results: object) -> None:
-    from fiduciary.config import Settings
+PROMOTE_AGAIN_AND_AGAIN = """
+import sys
+from pathlib import Path
+from fiduciary.config import Settings
+from fiduciary.errors import ReleaseError
+from fiduciary.identity import PartyKey
+from fiduciary.ledger import Ledger
+from fiduciary.registry import Registry
 
-    settings = Settings(home=home, tenant="acme", region="eu")
-    key = PartyKey.load(key_file)
-    won = 0
-    with Ledger.open(settings) as ledger:
-        registry = Registry(ledger, settings)
-        for turn in range(10):
-            try:
-                registry.promote((digest, other)[turn % 2], by=OPERATOR, key=key)
-                won += 1
-            except ReleaseError as error:
-                assert "live already" in error.detail
-    results.put(won)  # type: ignore[attr-defined]
+home, key_file, by, *digests = sys.argv[1:]
+settings = Settings(home=Path(home), tenant="acme", region="eu")
+key, won = PartyKey.load(key_file), 0
+with Ledger.open(settings) as ledger:
+    registry = Registry(ledger, settings)
+    for turn in range(10):
+        try:
+            registry.promote(digests[turn % 2], by=by, key=key)
+            won += 1
+        except ReleaseError as error:
+            assert "live already" in error.detail, error.detail
+print(won)
+"""
 
 
 def test_two_processes_promoting_at_once_are_serialised(bank: Bank) -> None:
-    first, second = bank.approved("1"), bank.approved("2", shift=0.1)
+    digests = [bank.approved("1"), bank.approved("2", shift=0.1)]
     key_file = bank.folder / "otto.pem"
     bank.key(OPERATOR).save(key_file)
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    arguments = (bank.settings.home, first, second, key_file, results)
-    workers = [context.Process(target=promote_again_and_again, args=arguments) for _ in range(2)]
-    for worker in workers:
-        worker.start()
-    for worker in workers:
-        worker.join(60)
-        assert worker.exitcode == 0
-    won = results.get(timeout=5) + results.get(timeout=5)
+    command = [sys.executable, "-c", PROMOTE_AGAIN_AND_AGAIN]
+    arguments = [str(bank.settings.home), str(key_file), OPERATOR, *digests]
+    workers = [subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    answers = [worker.communicate(timeout=120)[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    won = sum(map(int, answers))
     state = bank.registry.states()
     history = state.uses[USE].history
     assert state.anomalies == [], "what was appended was judged inside the lock, so all of it holds when read"

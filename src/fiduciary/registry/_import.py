@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import shutil
 import stat
+import tempfile
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
-from fiduciary.errors import ModelError, ReleaseError
-from fiduciary.models import Contract, import_ebm, load_scorer, refuse_pickle
+from fiduciary.errors import MissingExtraError, ModelError, ReleaseError
+from fiduciary.models import FAMILIES, Contract, import_ebm, load_scorer, refuse_pickle
 from fiduciary.registry._bundle import MAX_FILE_BYTES, check_path
 from fiduciary.registry._mlmodel import read_mlmodel
 
@@ -30,6 +34,9 @@ FILES = {
     "scorecard": "scorecard.json",
     "additive": "additive.json",
 }
+
+JUDGED = ("lightgbm", "xgboost", "onnx")
+"""Families whose answers are compared with their own library's before a release can be built from them."""
 
 INSTEAD = {
     "sklearn": "convert it with skl2onnx.to_onnx and import the .onnx file",
@@ -50,12 +57,16 @@ class Imported(msgspec.Struct, frozen=True):
     inputs: tuple[str, ...] | None
 
 
-def import_model(source: Path, contract: Contract, target: Path) -> Imported:
+def import_model(
+    source: Path, contract: Contract, target: Path, rows: NDArray[np.float64] | None = None
+) -> Imported:
     """Copy a model into the new model directory `target`, recognising its format by its content.
 
     `source`: a LightGBM text file, an XGBoost JSON or UBJSON file, an ONNX file, a scorecard's or an additive
-    model's directory or JSON (Explainable Boosting Machine, `to_json`), or an MLflow model directory. Raises
-    `ModelError`: unknown format, a pickle (with what to do instead), a link, or a target that exists.
+    model's directory or JSON (Explainable Boosting Machine, `to_json`), or an MLflow model directory. `rows`:
+    float64 (n, features) on which a tree or ONNX model is compared with its own library; left out, rows drawn
+    from the contract. Raises `ModelError`: unknown format, a pickle (with what to do instead), a link, a target
+    that exists, or answers that differ from the library's.
     """
     if target.exists():
         raise ModelError(f"{target} exists already; import into a new directory")
@@ -74,6 +85,8 @@ def import_model(source: Path, contract: Contract, target: Path) -> Imported:
     try:
         if family == EBM:
             family = import_ebm(source, contract, target).family
+        elif family in JUDGED and not source.is_dir():
+            _judged(family, source, raw, contract, target, rows)
         else:
             target.mkdir(parents=True)
             for name, raw in contents.items():
@@ -85,9 +98,28 @@ def import_model(source: Path, contract: Contract, target: Path) -> Imported:
     return Imported(target, family, inputs)
 
 
+def _judged(
+    family: str, source: Path, raw: bytes, contract: Contract, target: Path, rows: NDArray[np.float64] | None
+) -> None:
+    """Import through the family's own importer, which compares the answers with the library's."""
+    importer = getattr(importlib.import_module(FAMILIES[family]), f"import_{family}")
+    if family != "xgboost" or raw.lstrip()[1:2] in b'"\n\r\t }':
+        importer(source, contract, target, rows)
+        return
+    try:
+        import xgboost
+    except ImportError:
+        raise MissingExtraError("XGBoost is needed to read UBJSON: pip install 'fiduciary[trees]'") from None
+    with tempfile.TemporaryDirectory(prefix="fiduciary-") as folder:
+        plain = Path(folder) / "model.json"
+        xgboost.Booster({"nthread": 1}, model_file=bytearray(raw)).save_model(plain)
+        importer(plain, contract, target, rows)
+
+
 def _check_inputs(inputs: tuple[str, ...] | None, contract: Contract) -> None:
     """The inputs that the model states must be the contract's, in its order: position is all that it reads."""
-    if inputs is None or inputs == contract.names:
+    defaults = [tuple(f"{prefix}{i}" for i in range(len(contract.names))) for prefix in ("Column_", "f")]
+    if inputs is None or inputs == contract.names or inputs in defaults:
         return
     pairs = enumerate(zip_longest(inputs, contract.names, fillvalue="nothing"))
     place, (states, wants) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
