@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import xgboost
-from tree_models import contract_of, messy_rows
 
 from fiduciary.errors import ModelError
 from fiduciary.models import load_scorer
 from fiduciary.models._shap import draw_rows
 from fiduciary.models._xgboost import import_xgboost, parse
+from tree_models import contract_of, messy_rows
 
 KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -64,7 +64,15 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
     document = json.loads(path.read_bytes())
     booster.save_model(tmp_path / "model.ubj")
     with pytest.raises(ModelError, match="UBJSON"):
-        import_xgboost(tmp_path / "model.ubj", contract, tmp_path / "out")
+        parse((tmp_path / "model.ubj").read_bytes())
+    import_xgboost(tmp_path / "model.ubj", contract, tmp_path / "binary")
+    import_xgboost(path, contract, tmp_path / "text")
+    rows = messy_rows(50, 8, 1)
+    binary, text = (load_scorer(tmp_path / name, contract) for name in ("binary", "text"))
+    assert binary.explain(rows)[1].tobytes() == text.explain(rows)[1].tobytes()
+    (tmp_path / "other.json").write_text('{"learner": 1}')
+    with pytest.raises(ModelError, match="cannot read"):
+        import_xgboost(tmp_path / "other.json", contract, tmp_path / "out")
 
     def damaged(change: Any) -> bytes:
         copy = json.loads(json.dumps(document))

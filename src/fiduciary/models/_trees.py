@@ -157,13 +157,15 @@ def _parents_first(
         if size < 1:
             raise ModelError(f"tree {number} has no nodes")
         at = start
+        seen = bytearray(size)
         stack = [(0, -1, 0, 0)]
         while stack:
             node, parent, side, depth = stack.pop()
-            if at - start >= size or not 0 <= node < size or depth > MAX_DEPTH:
+            if at - start >= size or not 0 <= node < size or seen[node] or depth > MAX_DEPTH:
                 raise ModelError(
                     f"tree {number} is not a tree of {size} nodes, or is deeper than {MAX_DEPTH} splits"
                 )
+            seen[node] = 1
             if parent >= 0:
                 (right if side else left)[parent] = at
             order[at] = start + node

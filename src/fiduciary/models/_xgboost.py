@@ -141,7 +141,7 @@ def _reachable(left: list[int], right: list[int]) -> list[int]:
 def import_xgboost(
     file: Path | str, contract: Contract, directory: Path | str, rows: F64 | None = None
 ) -> ImportReport:
-    """Check an XGBoost JSON model and write it as a model directory (`model.json`, `trees.json`).
+    """Check an XGBoost model and write it as a model directory (`model.json`, `trees.json`; UBJSON becomes JSON).
 
     Checked on `rows` (n, features) or on rows drawn from the contract: margins within 1e-5 and Shapley values within
     1e-4 of XGBoost's float32 ones, 1e-9 of the plain float64 reference. Raises `ModelError` with the numbers.
@@ -154,10 +154,13 @@ def import_xgboost(
         ) from None
     file = Path(file)
     refuse_pickle(file)
-    document = _read(file)
+    try:
+        judge = xgboost.Booster({"nthread": 1}, model_file=str(file))
+        document = bytes(judge.save_raw("json"))
+    except xgboost.core.XGBoostError:
+        raise ModelError(f"XGBoost cannot read {file.name}: save it with save_model('model.json')") from None
     trees, link, base = parse(document)
     trees.base = base
-    judge = xgboost.Booster({"nthread": 1}, model_file=str(file))
     default = [f"f{i}" for i in range(trees.features)]
     check_names(contract, judge.feature_names or default, "f")
     scorer = TreeScorer("xgboost", link, trees)
