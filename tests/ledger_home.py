@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 from fiduciary.config import LedgerSettings, Settings
+from fiduciary.errors import GoneError
 from fiduciary.ledger import Entry, Kind, Ledger
 
 RELEASE = bytes(range(32))
@@ -30,3 +32,23 @@ def decision(ledger: Ledger, subject: str, number: int = 0, **more: object) -> E
     ).encode()
     values: dict[str, object] = {"release": RELEASE, "use_case": "credit-line", **more}
     return Entry(Kind.DECISION, payload, subject=ledger.vault.pseudonym(subject), **values)  # type: ignore[arg-type]
+
+
+def emit_events(settings: Settings, name: str, count: int) -> None:
+    """A process that writes events (here, so that a fresh process can import it)."""
+    with Ledger.open(settings) as ledger:
+        for k in range(count):
+            ledger.emit("from", {"process": name, "number": k})
+
+
+def write_about_anna(settings: Settings, ready: object, stop: object) -> None:
+    """A process that decides about anna until it is told to stop."""
+    with Ledger.open(settings) as ledger:
+        log = ledger.shard("gate-7")
+        k = 0
+        while not stop.is_set():  # type: ignore[attr-defined]
+            with contextlib.suppress(GoneError):  # the pseudonym was taken just before the erasure
+                log.append(decision(ledger, "anna", k)).result(5)
+            k += 1
+            if k == 20:
+                ready.set()  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import multiprocessing
 import shutil
@@ -22,7 +21,7 @@ from fiduciary.errors import (
 )
 from fiduciary.ledger import Kind, Ledger, Retention
 from fiduciary.ledger._erase import DAY_NS
-from ledger_home import decision, small_settings
+from ledger_home import decision, small_settings, write_about_anna
 
 SECRET = "Person anna"
 
@@ -186,24 +185,12 @@ def test_a_crash_between_event_and_deed_is_finished_at_the_next_opening(
         assert_gone(home.home, pseudonym)
 
 
-def _write_about_anna(settings: Settings, ready: object, stop: object) -> None:
-    with Ledger.open(settings) as ledger:
-        log = ledger.shard("gate-7")
-        k = 0
-        while not stop.is_set():  # type: ignore[attr-defined]
-            with contextlib.suppress(GoneError):  # the pseudonym was taken just before the erasure
-                log.append(decision(ledger, "anna", k)).result(5)
-            k += 1
-            if k == 20:
-                ready.set()  # type: ignore[attr-defined]
-
-
 def test_other_processes_obey_an_erasure_while_they_write(settings: Settings) -> None:
     context = multiprocessing.get_context("spawn")
     ready, stop = context.Event(), context.Event()
     with Ledger.create(settings) as ledger:
         pseudonym = ledger.vault.pseudonym("anna")
-        child = context.Process(target=_write_about_anna, args=(settings, ready, stop))
+        child = context.Process(target=write_about_anna, args=(settings, ready, stop))
         child.start()
         assert ready.wait(30)
         ledger.erase("anna", by="dpo", reason="request")

@@ -24,7 +24,7 @@ from fiduciary.errors import (
 )
 from fiduciary.ledger import AsyncAppender, Entry, Kind, Ledger, Receipt
 from fiduciary.ledger._files import Files
-from ledger_home import RELEASE, decision, small_settings
+from ledger_home import RELEASE, decision, emit_events, small_settings
 
 
 def append(ledger: Ledger, count: int, shard: str = "gate-0", subjects: int = 20) -> list[Receipt]:
@@ -153,16 +153,10 @@ def test_control_may_be_nested_and_bumps_the_epoch_once_it_is_durable(ledger: Le
     assert ledger.epoch.value == before + 1
 
 
-def _emit(settings: Settings, name: str, count: int) -> None:
-    with Ledger.open(settings) as ledger:
-        for k in range(count):
-            ledger.emit("from", {"process": name, "number": k})
-
-
 def test_processes_share_the_control_log(settings: Settings) -> None:
     context = multiprocessing.get_context("spawn")
     with Ledger.create(settings) as ledger:
-        children = [context.Process(target=_emit, args=(settings, f"p{k}", 15)) for k in range(3)]
+        children = [context.Process(target=emit_events, args=(settings, f"p{k}", 15)) for k in range(3)]
         for child in children:
             child.start()
         for k in range(15):

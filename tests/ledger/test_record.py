@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from fiduciary.errors import FiduciaryError, IntegrityError, LimitError, UsageError
 from fiduciary.ledger import Entry, Kind, decode_header, open_body
 from fiduciary.ledger._merkle import leaf_hash
-from fiduciary.ledger._record import check_entry, encode, parse_id
+from fiduciary.ledger._record import check_entry, commitment, encode, parse_id
 from fiduciary.ledger._segment import encode_frame
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "formats" / "record.md"
@@ -153,3 +154,8 @@ def test_record_ids() -> None:
     for text in ("", "17", "gate.", ".1", "gate.-1", "gate.x", "gate.1e3", "gate." + "9" * 30, "gate.²"):
         with pytest.raises(UsageError):
             parse_id(text)
+
+
+@given(salt=st.binary(min_size=16, max_size=16), payload=st.binary(max_size=300))
+def test_the_commitment_is_hmac_sha256(salt: bytes, payload: bytes) -> None:
+    assert commitment(salt, payload) == hmac.digest(salt, payload, "sha256")

@@ -39,6 +39,7 @@ from fiduciary.ledger._index import Index, IndexRow
 from fiduciary.ledger._merkle import TILE_WIDTH, Tree, leaf_hashes
 from fiduciary.ledger._reader import Reader
 from fiduciary.ledger._record import (
+    RANDOM_BYTES,
     Entry,
     Header,
     Receipt,
@@ -413,14 +414,15 @@ class Log:
         group = _Group(0, first, version, [], [], [], [])
         bodies: list[bytes] = []
         total = 0
-        for entry in entries:
+        random = os.urandom(RANDOM_BYTES * len(entries))
+        for k, entry in enumerate(entries):
             try:
                 key = vault.key(entry.subject) if entry.subject is not None else None
             except FiduciaryError as error:
                 results.append(error)
                 continue
             now = max(now, clock())
-            header, body = encode(entry, index, now, key)
+            header, body = encode(entry, index, now, key, random[k * RANDOM_BYTES : (k + 1) * RANDOM_BYTES])
             group.headers.append(header)
             group.entries.append(entry)
             group.times.append(now)

@@ -29,6 +29,7 @@ MAGIC = b"FDH1"
 SALT_BYTES = 16
 NONCE_BYTES = 12
 TAG_BYTES = 16
+RANDOM_BYTES = SALT_BYTES + NONCE_BYTES
 SEALED = 1
 ZERO_DIGEST = bytes(32)
 
@@ -36,6 +37,11 @@ _FIXED = struct.Struct(">4sBBQQ32s32s32sIB")
 """magic, kind, flags, index, time_ns, commitment, release, rules, body length, length of the use case"""
 FIXED_BYTES = _FIXED.size
 MAX_NAME_BYTES = 255
+_sha256 = hashlib.sha256
+_INNER = bytes(k ^ 0x36 for k in range(256))
+_OUTER = bytes(k ^ 0x5C for k in range(256))
+_INNER_REST = b"\x36" * (64 - SALT_BYTES)
+_OUTER_REST = b"\x5c" * (64 - SALT_BYTES)
 HEADER_MAX = FIXED_BYTES + 2 * (MAX_NAME_BYTES + 1) + 32
 
 
@@ -115,6 +121,12 @@ def check_entry(entry: Entry, max_payload: int) -> None:
         raise UsageError("a use case has at most 63 characters and a retention class 1 to 63")
 
 
+def commitment(salt: bytes, payload: bytes) -> bytes:
+    """HMAC-SHA256 (RFC 2104) under a 16-byte key: `hmac.digest` at half its cost, held to it by the tests."""
+    inner = _sha256(salt.translate(_INNER) + _INNER_REST + payload).digest()
+    return _sha256(salt.translate(_OUTER) + _OUTER_REST + inner).digest()
+
+
 def encode(
     entry: Entry, index: int, time_ns: int, key: AESGCM | None, random: bytes | None = None
 ) -> tuple[bytes, bytes]:
@@ -136,7 +148,7 @@ def encode(
             SEALED if sealed else 0,
             index,
             time_ns,
-            hmac.digest(salt, entry.payload, "sha256"),
+            commitment(salt, entry.payload),
             entry.release or ZERO_DIGEST,
             entry.rules or ZERO_DIGEST,
             len(salted) + (NONCE_BYTES + TAG_BYTES if sealed else 0),
@@ -151,7 +163,7 @@ def encode(
         body = nonce + key.encrypt(nonce, salted, bound)
     else:
         body = salted
-    return bound + hashlib.sha256(body).digest(), body
+    return bound + _sha256(body).digest(), body
 
 
 def decode_header(data: bytes) -> Header:

@@ -39,6 +39,8 @@ DEPTH = 32
 TOP = 8
 """Levels from the root whose nodes are remembered (at most 4^8 of them)."""
 CHILDREN = (b"\x00", b"\x01", b"\x02", b"\x03")
+_STEPS = [tuple(CHILDREN[byte >> shift & 3] for shift in (6, 4, 2, 0)) for byte in range(256)]
+"""The four steps that each byte of a point stands for."""
 TOP_LIMIT = 65_536
 CACHE_LIMIT = 50_000
 MAX_GENERATIONS = 64
@@ -98,7 +100,11 @@ class _State:
 
     def derive(self, pseudonym: bytes) -> bytes:
         """A subject's 32-byte key: down from the nearest node held, then bound to the pseudonym."""
-        point = point_of(pseudonym)
+        place_bytes = _sha(pseudonym).digest()[:8]
+        point = int.from_bytes(place_bytes, "big")
+        path: tuple[bytes, ...] = ()
+        for byte in place_bytes:
+            path += _STEPS[byte]
         node = self.tops.get(point >> 48)
         if node is not None:
             depth = TOP
@@ -109,14 +115,14 @@ class _State:
             depth = self.depths[place]
             node = bytes(self.secrets[32 * place : 32 * place + 32])
             if depth <= TOP:
-                while depth < TOP:
-                    depth += 1
-                    node = _sha(node + CHILDREN[point >> (2 * (DEPTH - depth)) & 3]).digest()
+                for child in path[depth:TOP]:
+                    node = _sha(node + child).digest()
+                depth = TOP
                 if len(self.tops) >= TOP_LIMIT:
                     self.tops.clear()
                 self.tops[point >> 48] = node
-        for shift in range(2 * (DEPTH - depth - 1), -1, -2):
-            node = _sha(node + CHILDREN[point >> shift & 3]).digest()
+        for child in path[depth:]:
+            node = _sha(node + child).digest()
         return _sha(node + pseudonym).digest()
 
     def puncture(self, point: int) -> bool:
