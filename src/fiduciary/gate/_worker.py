@@ -123,7 +123,7 @@ class Worker:
         batcher = Batcher(loop)
         refusals = Refusals()
         tracing = Tracing.from_settings(gate, self.name)
-        path = Path(
+        path = self.path = Path(
             loop=loop,
             epoch=epoch,
             authenticator=authenticator,
