@@ -113,12 +113,16 @@ def test_new_cut_offs_are_obeyed_by_the_next_answer(fresh: Fresh) -> None:
 def test_a_revoked_token_is_refused_by_the_next_answer(fresh: Fresh) -> None:
     gate = fresh()
     assert gate.ask().status == 200
-    gate.bank.registry.revoke_token(subject="svc-loans", by=OFFICER, key=gate.bank.key(OFFICER), reason="lost")
+    gate.bank.registry.revoke_token(
+        subject="svc-loans", by=OFFICER, key=gate.bank.key(OFFICER), reason="lost"
+    )
     reply = gate.ask()
     assert (reply.status, reply.kind) == (401, "authentication")
 
 
-def test_a_policy_change_is_obeyed_by_the_next_answer_and_a_broken_policy_allows_nothing(fresh: Fresh) -> None:
+def test_a_policy_change_is_obeyed_by_the_next_answer_and_a_broken_policy_allows_nothing(
+    fresh: Fresh,
+) -> None:
     gate = fresh()
     assert gate.ask().status == 200
     policy = gate.home / "policies" / "default.cedar"
@@ -143,7 +147,9 @@ def test_an_erased_subject_can_be_decided_about_again_under_a_new_key(fresh: Fre
     assert gate.bank.ledger.get(reply.json()["id"]).state == "readable"
 
 
-def test_when_the_ledger_cannot_write_nothing_is_answered(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_when_the_ledger_cannot_write_nothing_is_answered(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = fresh()
     assert gate.ask().status == 200
     log = gate.worker.path.recorder.log
@@ -174,7 +180,9 @@ def test_a_stopped_log_is_opened_again_and_the_gate_is_not_ready_until_then(fres
     assert gate.request("GET", "/health/ready").status == 200
 
 
-def test_a_ledger_that_does_not_confirm_in_time_is_a_refusal(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_ledger_that_does_not_confirm_in_time_is_a_refusal(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = fresh(ledger={"append_timeout_s": 0.4})
     log = gate.worker.path.recorder.log
     real, held = log.commit, threading.Event()
@@ -209,7 +217,9 @@ def test_more_than_may_be_in_flight_are_turned_away(fresh: Fresh, monkeypatch: p
     assert statuses == [200] * 3 + [503] * 5
 
 
-def test_draining_answers_what_was_asked_and_takes_nothing_new(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_draining_answers_what_was_asked_and_takes_nothing_new(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = fresh()
     log = gate.worker.path.recorder.log
     real, held = log.commit, threading.Event()
@@ -248,7 +258,9 @@ def test_anonymous_refusals_are_recorded_in_sums_when_the_gate_drains(fresh: Fre
     assert gate.sums() == {"authentication": 7, "malformed-request": 1}
 
 
-def test_a_scorer_that_fails_is_a_recorded_refusal_and_no_traceback(fresh: Fresh, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scorer_that_fails_is_a_recorded_refusal_and_no_traceback(
+    fresh: Fresh, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = fresh()
     servable = gate.worker.path._servables.describe(USE)
     assert servable is not None

@@ -85,13 +85,14 @@ class NativeQuestion(Question):
     def credentials(self) -> bytes | None:
         return self._exchange.headers.get(b"authorization")
 
-    def read(self) -> None:
+    def read(self, most_rows: int) -> None:
         exchange = self._exchange
         require_json(exchange)
         body = exchange.body
         ask = self._ask = read_ask(body)
         self.use_case = ask.use_case
         if isinstance(ask.rows, list):
+            self.check_rows(len(ask.rows), most_rows)
             self.subjects = [row.subject for row in ask.rows]
         else:
             assert isinstance(ask.subject, str)

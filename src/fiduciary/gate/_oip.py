@@ -179,7 +179,7 @@ class OipQuestion(Question):
         self.named = False
         """Whether the caller named its subjects."""
 
-    def read_subjects(self) -> None:
+    def read_subjects(self, most_rows: int) -> None:
         """The subjects, one a row, from parameter or tensor; without either each row gets a name of its own.
 
         A record is always sealed under somebody's key; a subject nobody named is `unnamed:` and 128 random bits,
@@ -194,6 +194,7 @@ class OipQuestion(Question):
         if not others:
             raise MalformedRequestError("there is no input tensor", where="/inputs")
         rows = others[0].shape[0] if others[0].shape else 0
+        self.check_rows(rows, most_rows)
         parameter = infer.parameters.get(SUBJECT)
         if tensors:
             if tensors[0].datatype != "BYTES" or parameter is not None:
@@ -202,10 +203,8 @@ class OipQuestion(Question):
                 )
             subjects = values_of(tensors[0], "/inputs")
         elif parameter is not None:
-            subjects = [parameter] * min(rows, 1_000_000)
+            subjects = [parameter] * rows
         else:
-            if rows > 1_000_000:
-                raise LimitError("too many rows")
             self.subjects = [f"unnamed:{secrets.token_hex(16)}" for _ in range(rows)]
             return
         if not all(type(s) is str and 1 <= len(s) <= limits.MAX_SUBJECT for s in subjects):
@@ -260,8 +259,6 @@ def rows_of(tensors: list[Tensor], features: Sequence[Feature]) -> list[dict[str
         ]
     by_name = {feature.name: feature for feature in features}
     length = tensors[0].shape[0] if tensors and tensors[0].shape else 0
-    if length > 1_000_000:
-        raise LimitError("too many rows")
     rows: list[dict[str, Any]] = [{} for _ in range(length)]
     for i, tensor in enumerate(tensors):
         feature = by_name.get(tensor.name)
@@ -320,7 +317,7 @@ class RestQuestion(OipQuestion):
     def credentials(self) -> bytes | None:
         return self._exchange.headers.get(b"authorization")
 
-    def read(self) -> None:
+    def read(self, most_rows: int) -> None:
         exchange = self._exchange
         if b"inference-header-content-length" in exchange.headers:
             raise MalformedRequestError(
@@ -329,7 +326,7 @@ class RestQuestion(OipQuestion):
         require_json(exchange)
         self.infer = read_infer(exchange.body)
         check_wanted([wanted.name for wanted in self.infer.outputs])
-        self.read_subjects()
+        self.read_subjects(most_rows)
         key = exchange.headers.get(b"idempotency-key")
         if key is not None:
             self.key = key.decode("latin-1")

@@ -78,7 +78,7 @@ class GrpcQuestion(OipQuestion):
         found = self._metadata.get("authorization")
         return found.encode("latin-1", "replace") if isinstance(found, str) else found
 
-    def read(self) -> None:
+    def read(self, most_rows: int) -> None:
         request = self._request
         if request.raw_input_contents and len(request.raw_input_contents) != len(request.inputs):
             raise MalformedRequestError(
@@ -90,7 +90,7 @@ class GrpcQuestion(OipQuestion):
             inputs=[tensor_of(tensor, request, i) for i, tensor in enumerate(request.inputs)],
         )
         check_wanted([output.name for output in request.outputs])
-        self.read_subjects()
+        self.read_subjects(most_rows)
         key = self._metadata.get("idempotency-key")
         if key is not None:
             self.key = str(key)

@@ -179,7 +179,7 @@ class Supervisor:
         listener = self._listeners[child.number]
         child.process = subprocess.Popen(
             [
-                sys.executable, "-m", "fiduciary.gate._worker",
+                sys.executable, "-c", "from fiduciary.gate._worker import main; main()",
                 str(child.number), str(listener.fileno()), str(status_write),
             ],
             stdin=subprocess.PIPE,

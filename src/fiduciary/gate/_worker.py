@@ -1,6 +1,6 @@
 """One worker: the rooms put together around an event loop, its shard, its doors, and a graceful end.
 
-Started by `serve` (`_serve.py`), either in the calling process or as `python -m fiduciary.gate._worker`.
+Started by `serve` (`_serve.py`), in the calling process or, through `main`, in one of its own.
 """
 
 from __future__ import annotations
@@ -283,7 +283,3 @@ def settings_document(settings: Settings) -> bytes:
 def read_settings(document: bytes) -> Settings:
     """Settings as written by `settings_document`."""
     return msgspec.json.decode(document, type=Settings, dec_hook=lambda kind, text: kind(text))
-
-
-if __name__ == "__main__":
-    main()

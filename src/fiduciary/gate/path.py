@@ -90,9 +90,17 @@ class Question:
         """The Authorization header."""
         raise NotImplementedError
 
-    def read(self) -> None:
-        """Understand the envelope: set `use_case`, `subjects`, `key`, `digest`. Nothing else of it is trusted yet."""
+    def read(self, most_rows: int) -> None:
+        """Understand the envelope: set `use_case`, `subjects`, `key`, `digest`. Nothing else of it is trusted yet.
+
+        Raises `LimitError` for more than `most_rows` rows before it spends anything on them.
+        """
         raise NotImplementedError
+
+    def check_rows(self, rows: int, most: int) -> None:
+        """Raise `LimitError` when a request has too many rows."""
+        if rows > most:
+            raise LimitError(f"a request may have {most} rows, and this one has {rows}")
 
     def admit(self, servable: Servable) -> None:
         """Fill `raws` and `values` under the release's contract."""
@@ -173,7 +181,7 @@ class Path:
             at = now()
             question.marks.append(at)
             self._stages["identity"].observe(at - question.begun)
-            question.read()
+            question.read(self._max_rows)
             self._consider(question)
         except FiduciaryError as error:
             self._refused(question, error)
@@ -198,9 +206,6 @@ class Path:
             return
         question.servable = servable
         question.admit(servable)
-        rows = len(question.values)
-        if rows > self._max_rows:
-            raise LimitError(f"a request may have {self._max_rows} rows, and this one has {rows}")
         start, at = at, now()
         question.marks.append(at)
         self._stages["admit"].observe(at - start)
