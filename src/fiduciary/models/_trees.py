@@ -107,7 +107,7 @@ def compile_trees(trees: Trees, *, table_bytes: int = TABLE_BYTES, table_bits: i
     """The kernel's ensemble. Raises `ModelError` when the arrays are not trees or pass a limit."""
     _kernel: Any = importlib.import_module("fiduciary.models._kernel")
 
-    order, starts, left, right = _parents_first(trees)
+    order, starts, left, right = parents_first(trees)
     feature = np.array(trees.feature, np.int32)[order]
     threshold = np.array(trees.threshold, np.float64)[order]
     cover = np.array(trees.cover, np.float64)[order]
@@ -143,7 +143,7 @@ def compile_trees(trees: Trees, *, table_bytes: int = TABLE_BYTES, table_bits: i
         raise ModelError(f"the model's trees cannot be used: {error}") from None
 
 
-def _parents_first(
+def parents_first(
     trees: Trees,
 ) -> tuple[NDArray[np.int64], NDArray[np.int32], NDArray[np.int32], NDArray[np.int32]]:
     """Order of nodes with parents before children, and the branches in that order. Refuses what is no tree."""
