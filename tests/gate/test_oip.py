@@ -85,6 +85,11 @@ def test_metadata_and_health(gate: OpenGate) -> None:
     assert gate.request("GET", PATH).status == 405
 
 
+def test_nulls_and_the_models_own_name_are_what_clients_send(gate: OpenGate) -> None:
+    document = {"id": None, "model_name": USE, "model_version": None, "parameters": None, "outputs": None}
+    assert gate.post({**document, "inputs": COLUMNS}, PATH).status == 200
+
+
 WRONG: dict[str, tuple[Any, int]] = {
     "no inputs": ({"inputs": []}, 400),
     "unknown member": ({"inputs": COLUMNS, "admin": 1}, 400),
@@ -93,6 +98,7 @@ WRONG: dict[str, tuple[Any, int]] = {
         422,
     ),
     "missing feature": ({"inputs": COLUMNS[:2]}, 422),
+    "another model in the body": ({"model_name": "other", "inputs": COLUMNS}, 400),
     "same name twice": ({"inputs": [*COLUMNS, COLUMNS[0]]}, 400),
     "too few values": ({"inputs": [{**COLUMNS[0], "data": [1.0]}, *COLUMNS[1:]]}, 400),
     "shape lies": ({"inputs": [{**COLUMNS[0], "shape": [1000000000]}, *COLUMNS[1:]]}, 413),

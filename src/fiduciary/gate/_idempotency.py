@@ -128,7 +128,7 @@ class Idempotency:
         row = self._db.execute("select size from seen where shard = ?", (self._shard,)).fetchone()
         oldest = time.time_ns() - limits.IDEMPOTENCY_S * 1_000_000_000
         parts: dict[bytes, tuple[bytes, list[str]]] = {}
-        for record in self._ledger.records(self._shard, row[0] if row else 0):
+        for record in self._ledger.records(self._shard, self._first(row[0] if row else 0, size, oldest)):
             if record.payload is None or record.header.time_ns < oldest:
                 continue
             try:
@@ -153,6 +153,16 @@ class Idempotency:
                     )
             self._db.execute("delete from keys where shard = ? and records is null", (self._shard,))
             self._seen(size)
+
+    def _first(self, low: int, high: int, oldest: int) -> int:
+        """The first record from `low` on that is not older than `oldest`; times do not go back within a log."""
+        while low < high:
+            middle = (low + high) // 2
+            if self._ledger.get(f"{self._shard}.{middle}").header.time_ns < oldest:
+                low = middle + 1
+            else:
+                high = middle
+        return low
 
     def mark(self, size: int) -> None:
         """All records below `size` have been settled; called now and then, so that recovery stays short."""

@@ -53,23 +53,30 @@ class Tensor(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     shape: list[int]
     datatype: str
     data: list[Any] = []
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     """An output the client asks for."""
 
     name: str
-    parameters: dict[str, Any] = {}
+    parameters: dict[str, Any] | None = None
 
 
 class Infer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """A V2 inference request."""
+    """A V2 inference request. Clients send null for what they leave out, and some repeat the address in the body."""
 
-    id: str = ""
-    parameters: dict[str, Any] = {}
+    id: str | None = ""
+    model_name: str | None = None
+    model_version: str | None = None
+    parameters: dict[str, Any] | None = None
     inputs: list[Tensor]
-    outputs: list[Wanted] = []
+    outputs: list[Wanted] | None = None
+
+    @property
+    def wanted(self) -> list[str]:
+        """Names of the outputs asked for; none: all."""
+        return [wanted.name for wanted in self.outputs or ()]
 
 
 _decode = msgspec.json.Decoder(Infer).decode
@@ -195,7 +202,7 @@ class OipQuestion(Question):
             raise MalformedRequestError("there is no input tensor", where="/inputs")
         rows = others[0].shape[0] if others[0].shape else 0
         self.check_rows(rows, most_rows)
-        parameter = infer.parameters.get(SUBJECT)
+        parameter = (infer.parameters or {}).get(SUBJECT)
         if tensors:
             if tensors[0].datatype != "BYTES" or parameter is not None:
                 raise MalformedRequestError(
@@ -325,7 +332,12 @@ class RestQuestion(OipQuestion):
             )
         require_json(exchange)
         self.infer = read_infer(exchange.body)
-        check_wanted([wanted.name for wanted in self.infer.outputs])
+        said = (self.infer.model_name, self.infer.model_version)
+        if said[0] not in (None, self.use_case) or said[1] not in (None, "", self.version):
+            raise MalformedRequestError(
+                "the body names another model or version than the address", where="/model_name"
+            )
+        check_wanted(self.infer.wanted)
         self.read_subjects(most_rows)
         key = exchange.headers.get(b"idempotency-key")
         if key is not None:
@@ -337,7 +349,7 @@ class RestQuestion(OipQuestion):
     ) -> None:
         infer = self.infer
         assert infer is not None
-        outputs = outputs_of(records, receipts, [wanted.name for wanted in infer.outputs])
+        outputs = outputs_of(records, receipts, infer.wanted)
         document = {
             "model_name": self.use_case,
             "model_version": records[0].release.removeprefix("sha256:") if records else "",
