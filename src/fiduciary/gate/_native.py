@@ -130,10 +130,6 @@ class NativeQuestion(Question):
     def refuse(self, error: FiduciaryError) -> None:
         self._exchange.refuse(error)
 
-    @property
-    def gone(self) -> bool:
-        return self._exchange.response is not None
-
 
 def worded(record: DecisionRecord, receipt: Receipt) -> Answer:
     """The answer to one row: a function of what is recorded and where, so that it can be given again."""

@@ -365,10 +365,6 @@ class RestQuestion(OipQuestion):
     def refuse(self, error: FiduciaryError) -> None:
         self._exchange.refuse(error)
 
-    @property
-    def gone(self) -> bool:
-        return self._exchange.response is not None
-
 
 class Described(msgspec.Struct, frozen=True):
     """V2 metadata of a model."""

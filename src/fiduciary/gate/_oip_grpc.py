@@ -130,10 +130,6 @@ class GrpcQuestion(OipQuestion):
         if not self.done.done():
             self.done.set_exception(error)
 
-    @property
-    def gone(self) -> bool:
-        return self.done.done()
-
 
 def parameter_of(value: Any) -> Any:
     """The value of an InferParameter."""

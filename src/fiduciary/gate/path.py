@@ -116,11 +116,6 @@ class Question:
         """Word the refusal and send it."""
         raise NotImplementedError
 
-    @property
-    def gone(self) -> bool:
-        """The caller no longer waits."""
-        return False
-
 
 class Path:
     """The stages in their order, for one worker process. Everything runs on the event loop's thread."""
@@ -337,6 +332,7 @@ class Path:
                 question.remaining -= 1
         if not question.remaining:
             assert question.error is not None
+            self._forget(question)
             self._deny(question, question.error)
 
     # record -> reply
@@ -359,6 +355,10 @@ class Path:
             question.remaining -= 1
             if not question.remaining:
                 if question.error is not None:
+                    if not isinstance(
+                        question.error, LedgerError
+                    ):  # after that one the entry may yet be found
+                        self._forget(question)
                     self._deny(question, question.error)
                 else:
                     self._reply(question)
