@@ -65,7 +65,7 @@ def _our(folder: Path, work: _model.Workload, name: str) -> Target:
         score=home.score,
         expected=home.expected,
         command=lambda ports: home.command(ports[0], variant.workers),
-        packages=("fiduciary", "lightgbm", "uvicorn"),
+        packages=("fiduciary", "lightgbm", "uvloop", "httptools"),
         headers=home.headers,
         home=home,
     )

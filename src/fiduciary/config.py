@@ -71,7 +71,6 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     max_body_bytes: int = MIB
     max_header_bytes: int = 16 * 1024
     max_rows: int = 1_000
-    max_depth: int = 16
     max_in_flight: int = 1_024
     max_connections: int = 2_048
     header_timeout_s: float = 5.0
