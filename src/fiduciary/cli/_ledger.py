@@ -1,4 +1,4 @@
-"""`fiduciary ledger`: verify, show, prove, search, erase, hold, export."""
+"""`fiduciary ledger`: verify, audit, show, prove, search, erase, hold, export."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import msgspec
 
 from fiduciary.cli._home import Home, acting, moment, nanoseconds, time_text, with_home
 from fiduciary.cli._output import Output
+from fiduciary.cli._witness import key_texts
 from fiduciary.errors import IntegrityError, UsageError
-from fiduciary.ledger import Kind
+from fiduciary.ledger import Kind, audit_folder
 
 
 @click.group()
 def ledger() -> None:
-    """Verify, search, prove, erase, hold, export."""
+    """Verify, audit, search, prove, erase, hold, export."""
 
 
 @ledger.command()
@@ -194,6 +195,34 @@ def heads(output: Output, home: Home) -> None:
     output.result(
         {"record": receipt.id}, f"the heads of {len(home.ledger.logs())} log(s) are on record {receipt.id}"
     )
+
+
+@ledger.command()
+@with_home
+def keys(output: Output, home: Home) -> None:
+    """Public keys of every log, one a line, to be published and given to auditors and witnesses."""
+    found = {home.ledger.origin(name): home.ledger.keys(name).texts for name in home.ledger.logs()}
+    output.result(found, "\n".join(text for texts in found.values() for text in texts))
+
+
+@ledger.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option(
+    "--log-key", "log_keys", multiple=True, required=True, help="A key of the log, or @FILE. May repeat."
+)
+@click.option("--witness", "witness_keys", multiple=True, help="A key of a witness that must have cosigned.")
+@click.pass_obj
+def audit(output: Output, folder: Path, log_keys: tuple[str, ...], witness_keys: tuple[str, ...]) -> None:
+    """Check a copied log FOLDER (checkpoint, cosigned, tile/) with public keys only. Takes no home."""
+    head, cosigned = audit_folder(folder, key_texts(log_keys), key_texts(witness_keys))
+    document = {"origin": head.origin, "size": head.size, "root": head.root.hex()}
+    text = f"{head.origin}: {head.size} entries, tiles and signed head hold; root {head.root.hex()}"
+    if cosigned is not None and witness_keys:
+        document["witnessed"] = cosigned.size
+        text += f"\nthe first {cosigned.size} are those that the named witnesses cosigned"
+    elif cosigned is not None:
+        text += "\na cosigned head lies here; name the witnesses with --witness to have it checked"
+    output.result(document, text)
 
 
 @ledger.command("rebuild-index")

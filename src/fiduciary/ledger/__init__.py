@@ -18,6 +18,8 @@ from fiduciary.ledger._record import Entry, Header, Kind, Receipt, decode_header
 from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import Vault
 from fiduciary.ledger._verify import LogReport, Report
+from fiduciary.ledger._witness import Outcome
+from fiduciary.ledger._witness_home import WitnessHome, audit_folder, read_cosigned, read_keys
 
 __all__ = [
     "AsyncAppender",
@@ -33,6 +35,7 @@ __all__ = [
     "Ledger",
     "Log",
     "LogReport",
+    "Outcome",
     "Proof",
     "Receipt",
     "Record",
@@ -42,6 +45,10 @@ __all__ = [
     "Tiles",
     "Tree",
     "Vault",
+    "WitnessHome",
+    "audit_folder",
     "decode_header",
     "open_body",
+    "read_cosigned",
+    "read_keys",
 ]

@@ -122,9 +122,9 @@ class Tiles:
         """Replace the signed checkpoint."""
         self._replace(self.folder / CHECKPOINT, data)
 
-    def read_checkpoint(self) -> bytes:
-        """The signed checkpoint, not verified. Raises `NotFoundError`."""
-        return _read_limited(self.folder / CHECKPOINT, MAX_NOTE_BYTES)
+    def read_checkpoint(self, name: str = CHECKPOINT) -> bytes:
+        """The signed checkpoint (or another note of the folder), not verified. Raises `NotFoundError`."""
+        return _read_limited(self.folder / name, MAX_NOTE_BYTES)
 
     def _write(self, level: int | str, index: int, width: int, data: bytes) -> None:
         path = self.folder / tile_path(level, index, width)

@@ -1,9 +1,9 @@
 """Is everything there, unchanged, and in agreement? Reads every byte of a home's ledger and believes none.
 
 Segments against their own checks; headers against bodies; the tree over the headers against the signed
-checkpoint and against every head that was recorded in the control log; tiles, bundles and the search index
-against the segments; erased and pruned records against the events that allow them. What a home cannot show
-by itself, that the control log has not lost its end together with its checkpoint, takes a witness.
+checkpoint, the head that a witness cosigned, and every head that was recorded in the control log; tiles,
+bundles and the search index against the segments; erased and pruned records against the events that allow
+them. What a home cannot show by itself, that it was put back to an earlier state as a whole, takes a witness.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from fiduciary.ledger._record import Header, decode_header, open_body
 from fiduciary.ledger._segment import NO_LOCATOR, PRUNED, TORN, Frame
 from fiduciary.ledger._tiles import Tiles
 from fiduciary.ledger._vault import point_of
+from fiduciary.ledger._witness_home import read_cosigned
 
 if TYPE_CHECKING:
     from fiduciary.ledger._ledger import Ledger
@@ -143,6 +144,10 @@ class _Check:
                 self.problem(f"its checkpoint and a recorded head differ over {checkpoint.size} records")
         except NotFoundError:
             self.problem("it has no checkpoint")
+        if (note := read_cosigned(ledger.folder(self.name))) is not None:
+            cosigned = ledger.keys(self.name).open(note)
+            if self.roots.setdefault(cosigned.size, cosigned.root) != cosigned.root:
+                self.problem(f"its head over {cosigned.size} records is not the one that a witness cosigned")
         headers: list[bytes] = []
         for frame in self._frames():
             headers.append(frame.header)

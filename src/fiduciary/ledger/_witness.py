@@ -21,6 +21,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from fiduciary.errors import (
     ConflictError,
@@ -48,6 +51,8 @@ MAX_PROOF_LINES = 63
 MAX_REQUEST_BYTES = MAX_NOTE_BYTES + 8 * 1024
 MAX_PENDING = 1_000
 MAX_EVIDENCE = 100
+MAX_REASON = 500
+ALARMS = ("rollback", "fork", "inconsistent")
 
 
 class Witness:
@@ -74,12 +79,18 @@ class Witness:
         recorded = self._recorded(origin)
         return recorded.size if recorded else 0
 
+    def head(self, origin: str) -> bytes:
+        """The last head of this log that was cosigned, with both sides' signatures; empty if there is none."""
+        return self._state(origin).read_bytes() if self._recorded(origin) else b""
+
     def cosign(self, old: int, proof: Sequence[bytes], checkpoint: bytes) -> tuple[NoteSignature, ...]:
         """Cosign a checkpoint consistent with the last one, of `old` leaves; durable before it returns.
 
         Raises `NotFoundError` (unknown log), `IntegrityError` (signature, proof, or damaged own state),
         `MalformedRequestError` (`old` above the new size), `ConflictError` (`old` is not the recorded size,
-        which it carries as `size`; or another tree of the same size).
+        which it carries as `size`; or another tree of the same size). An error that carries an `alarm` says
+        that the log contradicts what was cosigned: fewer entries ("rollback"), another tree of the same size
+        ("fork"), or no valid proof that it only grew ("inconsistent").
         """
         text, _ = split(checkpoint)
         origin = text.partition("\n")[0]
@@ -90,21 +101,32 @@ class Witness:
         with self._locked():
             recorded = self._recorded(origin)
             size = recorded.size if recorded else 0
+            if recorded and size == new.size and recorded.root != new.root:  # whatever `old` was said to be
+                self._keep_evidence(origin, checkpoint)
+                raise ConflictError(
+                    f"the log has signed two different trees of {size} leaves", size=size, alarm="fork"
+                )
+            if size > new.size:
+                raise ConflictError(
+                    f"the last cosigned checkpoint has size {size}, not {old}, and the log offers {new.size}",
+                    size=size,
+                    alarm="rollback",
+                )
             if old != size:
                 raise ConflictError(f"the last cosigned checkpoint has size {size}, not {old}", size=size)
-            if recorded and recorded.size == new.size and recorded.root != new.root:
-                self._keep_evidence(origin, checkpoint)
-                raise ConflictError(f"the log has signed two different trees of {size} leaves", size=size)
             if size == 0 or size == new.size:
                 if proof:
                     raise IntegrityError("nothing is to be proved here: the proof must be empty")
             elif recorded:
-                verify_consistency(size, new.size, recorded.root, new.root, proof)
+                try:
+                    verify_consistency(size, new.size, recorded.root, new.root, proof)
+                except IntegrityError as error:
+                    raise IntegrityError(error.detail, alarm="inconsistent") from None
             now = int(self._clock())
             signatures = tuple(signer.sign(text, now) for signer in self._signers)
             # Only lines that were verified are kept: the log's and our own.
             log_lines = tuple(verified.signature for verified in Note.parse(checkpoint).verified(keys))
-            _replace(self._state(origin), Note(text, (*log_lines, *signatures)).encode())
+            replace_file(self._state(origin), Note(text, (*log_lines, *signatures)).encode())
         return signatures
 
     def answer(self, request: bytes) -> bytes:
@@ -142,8 +164,8 @@ class Witness:
         digest = hashlib.sha256(checkpoint).hexdigest()[:16]
         if sum(1 for _ in folder.iterdir()) < MAX_EVIDENCE:
             first = self._state(origin).read_bytes()
-            _replace(folder / f"{_name(origin)}.{digest}.first", first)
-            _replace(folder / f"{_name(origin)}.{digest}.second", checkpoint)
+            replace_file(folder / f"{_name(origin)}.{digest}.first", first)
+            replace_file(folder / f"{_name(origin)}.{digest}.second", checkpoint)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -205,39 +227,72 @@ def accept(checkpoint: bytes, answer: bytes, witnesses: Sequence[NoteVerifier]) 
 
 def post(folder: Path, request: bytes) -> None:
     """Put a log's request into an exchange folder; it replaces an earlier one of the same log."""
-    origin = _origin(request)
+    origin = origin_of(request)
     folder.mkdir(parents=True, exist_ok=True)
     for suffix in ("answer", "refusal"):
         (folder / f"{_name(origin)}.{suffix}").unlink(missing_ok=True)
-    _replace(folder / f"{_name(origin)}.request", request)
+    replace_file(folder / f"{_name(origin)}.request", request)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What became of one request: cosigned up to `size`, or refused, with the reason in one line."""
+
+    origin: str
+    size: int
+    refusal: str = ""
+    alarm: str = ""
+    """One of `ALARMS` when what was asked contradicts what was cosigned before; empty for an ordinary refusal."""
 
 
 def serve(folder: Path, witness: Witness) -> int:
-    """Answer the requests that lie in an exchange folder; return how many were cosigned.
+    """Answer the requests that lie in an exchange folder; return how many were cosigned."""
+    return sum(not outcome.refusal for outcome in serve_each(folder, folder, witness))
+
+
+def serve_each(requests: Path, answers: Path, witness: Witness) -> list[Outcome]:
+    """Answer the requests that lie in one folder into another (or the same); tell what became of each.
 
     A refusal, whatever its reason, is written for the log to read. The folder may belong to the other side:
     only regular files are read, no link is followed, and what they hold is bounded and checked.
     """
-    cosigned = 0
-    waiting = [path for path in sorted(folder.glob("*.request")) if path.is_file() and not path.is_symlink()]
+    answers.mkdir(parents=True, exist_ok=True)
+    waiting = [
+        path for path in sorted(requests.glob("*.request")) if path.is_file() and not path.is_symlink()
+    ]
+    outcomes: list[Outcome] = []
     for path in waiting[:MAX_PENDING]:
+        origin = path.name
         try:
             request = _read(path)
-            if path.stem != _name(_origin(request)):
+            origin = origin_of(request)
+            if path.stem != _name(origin):
                 raise MalformedRequestError("the request lies under the name of another log")
-            _replace(path.with_suffix(".answer"), witness.answer(request))
-            cosigned += 1
+            replace_file(answers / f"{path.stem}.answer", witness.answer(request))
+            outcomes.append(Outcome(origin, witness.size(origin)))
         except FiduciaryError as refusal:
-            size = f"size {refusal.more['size']}\n" if "size" in refusal.more else ""
-            _replace(path.with_suffix(".refusal"), f"{size}{refusal.kind}: {refusal.detail}\n".encode())
+            alarm = str(refusal.more.get("alarm", ""))
+            reason = f"{alarm or refusal.kind}: {refusal.detail}"
+            replace_file(answers / f"{path.stem}.refusal", _refusal(witness, origin, refusal, reason))
+            outcomes.append(Outcome(origin, int(refusal.more.get("size", 0)), reason, alarm))
         path.unlink()
-    return cosigned
+    return outcomes
+
+
+def _refusal(witness: Witness, origin: str, refusal: FiduciaryError, reason: str) -> bytes:
+    """The size on record, the reason, and the head on record: signed by the log and by the witness, so that the
+    log need not believe a file that anyone could have written."""
+    size, head = "", b""
+    if "size" in refusal.more or "alarm" in refusal.more:
+        head = witness.head(origin)
+        size = f"size {witness.size(origin)}\n"
+    return f"{size}{reason}\n\n".encode() + head
 
 
 def collect(folder: Path, origin: str) -> bytes | None:
     """The witness's answer for a log, if there is one, taken out of the folder.
 
-    Raises `ConflictError` if the witness refused; it carries the witness's `size` where that is the way on.
+    Raises `ConflictError` if the witness refused; it carries the witness's `size` where that is the way on, the
+    `alarm` if there was one, and the `head` on record there: not verified, and nothing else in it can be.
     """
     for suffix in ("refusal", "answer"):
         path = folder / f"{_name(origin)}.{suffix}"
@@ -248,15 +303,23 @@ def collect(folder: Path, origin: str) -> bytes | None:
         path.unlink()
         if suffix == "answer":
             return data
-        reason = data.decode("utf-8", "replace").strip()
+        told, _, head = data.partition(b"\n\n")
+        reason = told.decode("utf-8", "replace").strip()
         first, _, rest = reason.partition("\n")
+        more: dict[str, Any] = {}
         if first.startswith("size "):
-            raise ConflictError(f"the witness refused: {rest}", size=parse_decimal(first[5:], "a size"))
-        raise ConflictError(f"the witness refused: {reason}")
+            more["size"], reason = parse_decimal(first[5:], "a size"), rest
+        word = reason.partition(":")[0]
+        if word in ALARMS:
+            more["alarm"] = word
+        if head:
+            more["head"] = head
+        shown = "".join(letter if letter.isprintable() else "?" for letter in reason[:MAX_REASON])
+        raise ConflictError(f"the witness refused: {shown}", **more)
     return None
 
 
-def _origin(request: bytes) -> str:
+def origin_of(request: bytes) -> str:
     return split(parse_request(request)[2])[0].partition("\n")[0]
 
 
@@ -277,7 +340,7 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _replace(path: Path, data: bytes) -> None:
+def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole and durably: contents, then name, then folder."""
     temporary = path.with_name(f".{path.name}.new")
     temporary.unlink(missing_ok=True)
