@@ -219,6 +219,21 @@ def card(output: Output, home: Home, reference: str) -> None:
     output.result({"release": digest, "card": text}, text)
 
 
+@release.command()
+@click.argument("reference")
+@click.option("--key", "party", required=True, help="The party that signs; its key lies in keys/parties.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="File to write.")
+@with_home
+def export(output: Output, home: Home, reference: str, party: str, out: Path) -> None:
+    """Write an OpenSSF Model Signing bundle of a release, for tools that know that format."""
+    from fiduciary.registry import export_model_signing
+
+    digest = home.digest(reference)
+    home.registry.verify(digest)
+    export_model_signing(home.registry.release_dir(digest), home.key(party), out)
+    output.result({"release": digest, "file": str(out)}, f"{reference} is signed by {party} in {out}")
+
+
 _DONE = {"reject": "rejected", "suspend": "suspended", "resume": "resumed", "retire": "retired"}
 
 
