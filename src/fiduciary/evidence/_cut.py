@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
-from fiduciary.errors import ConflictError, NotFoundError
+from fiduciary.errors import ConflictError, IntegrityError, NotFoundError
 from fiduciary.evidence import _verify_folder as offline
-from fiduciary.evidence._page import page
 from fiduciary.evidence._parquet import write_decisions
 from fiduciary.ledger import Kind, Ledger, Record, Tiles, Tree, decode_header
 from fiduciary.registry import Registry, digest_text
@@ -69,6 +68,8 @@ def cut(
     draft = folder.with_name(f".{folder.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
+    if scope.kind == "use-case":  # the folder speaks for what has happened, not for what will
+        scope = msgspec.structs.replace(scope, until_ns=min(scope.until_ns, ledger.clock()))
     try:
         summary = _Cut(ledger, registry, scope, draft, tell).run()
         draft.rename(folder)
@@ -95,6 +96,7 @@ class _Cut:
         with (self.folder / "proofs.jsonl").open("w", encoding="utf-8") as self.proofs:
             events = self._control()
             decisions = self._decisions()
+        self._consistency(events)
         self._write_keys()
         releases = self._releases({d["release"] for d in decisions if d.get("release")})
         self._lines("approvals.jsonl", offline.approvals_view(events))
@@ -102,7 +104,10 @@ class _Cut:
         self._json("release.json", releases)
         write_decisions(self.folder / "decisions.parquet", decisions)
         scope = {**msgspec.to_builtins(self.scope), "home": self.registry.scope}
-        (self.folder / "index.html").write_text(page(scope, decisions, releases, events), "utf-8")
+        shown = decisions[: offline.SHOWN]
+        (self.folder / "index.html").write_text(
+            offline.page(scope, shown, len(decisions), releases, events), "utf-8"
+        )
         source = Path(offline.__file__).read_text("utf-8")
         (self.folder / "verify.py").write_text(source, "utf-8")
         files = {
@@ -113,9 +118,15 @@ class _Cut:
             for path in sorted(self.folder.rglob("*"))
             if path.is_file()
         }
-        created = offline.time_text(self.ledger.clock())
+        created = max(e["time_ns"] for e in events if e["payload"].get("event") == "heads")
         self._json(
-            "manifest.json", {"format": offline.FORMAT, "created": created, "scope": scope, "files": files}
+            "manifest.json",
+            {
+                "format": offline.FORMAT,
+                "created": offline.time_text(created),
+                "scope": scope,
+                "files": files,
+            },
         )
         manifest = digest_text((self.folder / "manifest.json").read_bytes())
         return {
@@ -134,8 +145,6 @@ class _Cut:
         checkpoint = self.ledger.keys(name).open(note)
         tree = Tree.resume(checkpoint.size, tiles.tile, tiles.tile)
         if tree.root() != checkpoint.root:
-            from fiduciary.errors import IntegrityError
-
             raise IntegrityError(f"the tiles of log {name} do not lead to its signed root")
         (self.folder / "checkpoints").mkdir(exist_ok=True)
         (self.folder / "checkpoints" / f"{name}.txt").write_bytes(note)
@@ -151,7 +160,26 @@ class _Cut:
                 "headers": [_text(h) for h in part],
                 "beside": [_text(h) for h in head.tree.beside(first, first + len(part), head.size)],
             }
-            self.proofs.write(json.dumps(line, separators=(",", ":")) + "\n")
+            self.proofs.write(offline.line_text(line))
+
+    def _consistency(self, events: list[dict[str, Any]]) -> None:
+        """Proofs that each log has only grown since every head that was recorded of it."""
+        recorded = {
+            (head["log"], head["size"])
+            for event in events
+            if event["payload"].get("event") == "heads"
+            for head in event["payload"]["heads"]
+        }
+        lines = []
+        for log, size in sorted(recorded):
+            head = self.heads.get(log)
+            if head is None or size == 0:
+                continue
+            if size > head.size:
+                raise IntegrityError(f"log {log} is shorter than a head that was recorded of it")
+            path = head.tree.consistency(size, head.size)
+            lines.append({"log": log, "size": size, "path": [_text(h) for h in path]})
+        self._lines("consistency.jsonl", lines)
 
     def _control(self) -> list[dict[str, Any]]:
         head = self.heads[CONTROL]
@@ -184,11 +212,11 @@ class _Cut:
         for record in records:
             line = _disclosure(record, sealed_too=True)
             lines.append(line)
-            about = {"id": record.id, "time": offline.time_text(record.header.time_ns)}
+            header = record.header
             found.append(
-                {**about, **json.loads(line["payload"])}
-                if "payload" in line
-                else {**about, "outcome": record.state, "use_case": record.header.use_case}
+                offline.decision_view(
+                    record.id, header.time_ns, record.state, header.use_case, line.get("payload")
+                )
             )
             if len(found) > MAX_DECISIONS:
                 raise ConflictError(f"the period holds over {MAX_DECISIONS} decisions; cut it in parts")
@@ -250,17 +278,14 @@ class _Cut:
                 (target / "signatures" / f"{key_id}.dsse.json").write_bytes(envelope)
             known = state.release(digest)
             summary.append(
-                {
-                    "release": digest,
-                    "name": known.name,
-                    "version": known.version,
-                    "family": known.family,
-                    "use_case": known.use_case,
-                    "author": known.author,
-                    "approved_by": [a.party for a in known.approvals],
-                    "state_when_cut": state.state(digest),
-                    "card": bundle.files["card.md"].decode("utf-8"),
-                }
+                offline.release_view(
+                    digest,
+                    bundle.manifest_bytes,
+                    bundle.files["card.md"],
+                    known.author,
+                    [a.party for a in known.approvals],
+                    state.state(digest),
+                )
             )
         return summary
 
@@ -271,13 +296,12 @@ class _Cut:
         self._json("keys.json", {"logs": keys})
 
     def _json(self, name: str, document: Any) -> None:
-        text = json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True)
-        (self.folder / name).write_text(text + "\n", "utf-8")
+        (self.folder / name).write_text(offline.json_text(document), "utf-8")
 
-    def _lines(self, name: str, lines: Any) -> None:
+    def _lines(self, name: str, lines: Iterable[Any]) -> None:
         with (self.folder / name).open("w", encoding="utf-8") as file:
             for line in lines:
-                file.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+                file.write(offline.line_text(line))
 
 
 def _disclosure(record: Record, *, sealed_too: bool) -> dict[str, Any]:

@@ -1,18 +1,24 @@
 #!/usr/bin/env python3
 """Verify an evidence folder: python3 verify.py [FOLDER] [--log-key KEY ...] [--json]
 
-Standard library only, no network, no install. It trusts nothing but SHA-256, Ed25519 and the log keys you
-give it (or, with a warning, those in the folder). What it checks, in this order:
+Standard library only (Python 3.8+), no network, no install. It trusts nothing but SHA-256, Ed25519 and the log
+keys you give it (or, with a warning, those in the folder). Use a copy of this program that you already have, or
+compare this one with the published one: the folder comes from those whom you check. What it checks, in this order:
 
-1. every file of the folder against manifest.json, and that there is no other file;
-2. each checkpoint's signature (Ed25519 over a C2SP signed note);
-3. each record's place in its log (RFC 6962: leaf hashes and the roots beside the range give the signed root),
-   and that the records of a range are contiguous, none left out;
-4. each disclosed payload against the commitment in its record;
-5. each release: the digest of every file, the signature of its author, the approval by another person with
-   another key, enrolled for that role, before it was promoted; what was live when each decision was made;
-6. each scorecard decision again, from the row and the points: score, outcome and reasons, bit for bit.
-   Other model families: `fiduciary replay`.
+1. every file of the folder against manifest.json, and that there is no other file and no link;
+2. each checkpoint's signature (Ed25519 over a C2SP signed note), and that each log's key is the one that the control
+   log announced;
+3. each record's place in its log (RFC 6962: leaf hashes and the roots beside the range give the signed root), and
+   that the records of a range are contiguous, none left out;
+4. each disclosed payload against the commitment in its record; that no control event is withheld which was recorded
+   in the clear; that what is called erased or pruned is so by events of the control log;
+5. each log against every head that the control log holds of it (RFC 9162 consistency proofs);
+6. each release: the digest of every file, the signature of its author, the approval by another person with another
+   key, enrolled for that role, before it was promoted; what was live, and which cut-offs, at each decision;
+7. each scorecard decision again, from the row and the points: score, outcome and reasons, bit for bit. Other model
+   families: `fiduciary replay`;
+8. that the decisions asked for are here: for a use case over a period, every one of every log;
+9. the pages for people (index.html, release.json, approvals.jsonl, checks.jsonl), made again from the proved content.
 
 Exit code 0: everything holds. 1: something does not, one line each. 2: the folder cannot be read.
 """
@@ -25,13 +31,78 @@ import hashlib
 import hmac
 import json
 import math
+import os
+import stat
 import struct
 import sys
 from bisect import bisect_right
-from collections.abc import Iterator
 from datetime import datetime, timezone
+from html import escape
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    Point = tuple[int, int, int, int]
+    """Extended coordinates X, Y, Z, T with x = X/Z, y = Y/Z, x*y = T/Z."""
+
+# --- Limits: a folder may be made to hurt its reader ---
+
+MAX_FILES = 100_000
+MAX_DOCUMENT = 64 << 20
+MAX_LINE = 16 << 20
+MAX_RELEASE_FILE = 1 << 30
+MAX_TREE = 2**63
+
+
+def read_json(raw: bytes | str) -> Any:
+    """Strict JSON: no duplicate names, no NaN or infinity, no endless number; raises `ValueError`."""
+    try:
+        return json.loads(
+            raw, object_pairs_hook=_object, parse_int=_int, parse_float=_float, parse_constant=_constant
+        )
+    except RecursionError:
+        raise ValueError("a JSON value is nested too deep") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a JSON object has the same name twice")
+    return found
+
+
+def _int(text: str) -> int:
+    if len(text) > 40:
+        raise ValueError("a JSON number is too long")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text) if len(text) <= 1_000 else math.inf
+    if not math.isfinite(value):
+        raise ValueError("a JSON number is too large")
+    return value
+
+
+def _constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def whole(value: Any, most: int = MAX_TREE) -> int:
+    """A whole number of [0, most); raises `ValueError`."""
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < most:
+        raise ValueError(f"{str(value)[:40]!r} is not a whole number in its range")
+    return value
+
+
+def decode64(text: Any) -> bytes:
+    """Standard base64; raises `ValueError`."""
+    if not isinstance(text, str):
+        raise ValueError("base64 text is missing")
+    return base64.b64decode(text, validate=True)
+
 
 # --- Ed25519 verification, RFC 8032 section 5.1.7 ---
 
@@ -39,8 +110,6 @@ P = 2**255 - 19
 ORDER = 2**252 + 27742317777372353535851937790883648493
 D = -121665 * pow(121666, P - 2, P) % P
 ROOT_OF_MINUS_ONE = pow(2, (P - 1) // 4, P)
-Point = tuple[int, int, int, int]
-"""Extended coordinates X, Y, Z, T with x = X/Z, y = Y/Z, x*y = T/Z."""
 
 
 def _add(a: Point, b: Point) -> Point:
@@ -98,6 +167,17 @@ def ed25519_verify(public: bytes, signature: bytes, message: bytes) -> bool:
     return same_x and (left[1] * right[2] - right[1] * left[2]) % P == 0
 
 
+def usable_key(text: Any) -> bool:
+    """A public key in hexadecimal that only its owner can sign for: not a point of small order."""
+    if not isinstance(text, str) or len(text) != 64 or any(c not in "0123456789abcdef" for c in text):
+        return False
+    point = _decompress(bytes.fromhex(text))
+    if point is None:
+        return False
+    x, y, z, _ = _multiply(8, point)
+    return x % P != 0 or (y - z) % P != 0
+
+
 # --- Merkle tree, RFC 6962 section 2.1 ---
 
 
@@ -138,6 +218,32 @@ def root_of_range(leaves: list[bytes], start: int, size: int, beside: list[bytes
     return result
 
 
+def consistent(old: int, size: int, old_root: bytes, root: bytes, proof: list[bytes]) -> bool:
+    """Is the tree of `old` >= 1 leaves a prefix of the tree of `size` leaves? RFC 9162 section 2.1.4.2."""
+    if old == size:
+        return not proof and old_root == root
+    if not 0 < old < size:
+        return False
+    path = list(proof) if old & (old - 1) else [old_root, *proof]
+    if not path:
+        return False
+    place, last = old - 1, size - 1
+    while place & 1:
+        place, last = place >> 1, last >> 1
+    before = after = path[0]
+    for sibling in path[1:]:
+        if last == 0:
+            return False
+        if place & 1 or place == last:
+            before, after = node_hash(sibling, before), node_hash(sibling, after)
+            while place and not place & 1:
+                place, last = place >> 1, last >> 1
+        else:
+            after = node_hash(after, sibling)
+        place, last = place >> 1, last >> 1
+    return before == old_root and after == root and last == 0
+
+
 # --- Signed notes and checkpoints, C2SP signed-note and tlog-checkpoint ---
 
 
@@ -169,9 +275,10 @@ def open_checkpoint(note: str, log_key: str) -> tuple[str, int, bytes]:
             raw = base64.b64decode(parts[2], validate=True)
             if raw[:4] == key_hash and ed25519_verify(public, raw[4:], body.encode()):
                 root = base64.b64decode(lines[2], validate=True)
-                if not lines[1].isascii() or not lines[1].isdigit() or len(root) != 32:
+                size = lines[1]
+                if not (size.isascii() and size.isdigit() and len(size) < 20) or len(root) != 32:
                     raise ValueError("its size or root is malformed")
-                return lines[0], int(lines[1]), root
+                return name, whole(int(size)), root
     raise ValueError("no valid signature of the log")
 
 
@@ -187,14 +294,22 @@ class Header:
     def __init__(self, data: bytes) -> None:
         if len(data) < HEADER.size + 33:
             raise ValueError("a record header is too short")
-        magic, self.kind, _, self.index, self.time_ns, self.commitment, release, rules, _, n = (
+        magic, self.kind, flags, self.index, self.time_ns, self.commitment, release, rules, _, n = (
             HEADER.unpack_from(data)
         )
         end = HEADER.size + n
-        if magic != b"FDH1" or end >= len(data) - 32 or end + 1 + data[end] + 32 != len(data):
+        if (
+            magic != b"FDH1"
+            or self.kind > 1
+            or flags > 1
+            or end >= len(data) - 32
+            or end + 1 + data[end] + 32 != len(data)
+        ):
             raise ValueError("not a record header of version 1")
+        self.sealed = flags == 1
         self.release, self.rules = named_digest(release), named_digest(rules)
         self.use_case = data[HEADER.size : end].decode()
+        self.retention = data[end + 1 : -32].decode()
 
 
 def named_digest(raw: bytes) -> str:
@@ -246,21 +361,36 @@ def digest_of(raw: bytes) -> str:
 # --- Who approved what, and what was live: docs/formats/release.md ---
 
 STATEMENT = b"fiduciary.statement/1\n"
+MAX_AGE_NS = 86_400 * 10**9
+"""Longest time between signing a statement and recording it."""
+ROLES = {"developer", "validator", "operator", "officer", "auditor", "application"}
 GOVERNING = {
-    "party.enrolled": {"officer"},
-    "party.removed": {"officer"},
-    "usecase.defined": {"officer"},
-    "release.proposed": {"developer"},
-    "release.checked": {"developer", "validator", "operator"},
-    "release.approved": {"validator"},
-    "release.rejected": {"validator", "developer"},
-    "release.promoted": {"operator", "officer"},
-    "release.suspended": {"operator", "officer", "validator"},
-    "release.resumed": {"operator", "officer"},
-    "release.rolled_back": {"operator", "officer"},
-    "release.retired": {"operator", "officer"},
+    "party.enrolled": ({"officer"}, True),
+    "party.removed": ({"officer"}, True),
+    "usecase.defined": ({"officer"}, True),
+    "release.proposed": ({"developer"}, True),
+    "release.checked": ({"developer", "validator", "operator"}, False),
+    "release.approved": ({"validator"}, True),
+    "release.rejected": ({"validator", "developer"}, True),
+    "release.promoted": ({"operator"}, False),
+    "release.shadowed": ({"operator"}, False),
+    "release.suspended": ({"operator", "officer", "validator"}, False),
+    "release.resumed": ({"operator"}, True),
+    "release.rolled_back": ({"operator"}, False),
+    "release.retired": ({"operator"}, False),
 }
+"""Event -> (roles of which the signer must hold one, must it be a person)."""
 MAY_BE_UNSIGNED = {"release.suspended"}
+ENDS = ("retired", "suspended", "rejected")
+
+
+def require(holds: Any, otherwise: str) -> None:
+    if not holds:
+        raise ValueError(otherwise)
+
+
+def key_id(public: str) -> str:
+    return hashlib.sha256(bytes.fromhex(public)).hexdigest()[:16]
 
 
 class History:
@@ -268,7 +398,8 @@ class History:
 
     def __init__(self, scope: str) -> None:
         self.scope = scope
-        self.parties: dict[str, dict[str, Any]] = {}
+        self.parties: dict[str, dict[str, Any] | None] = {}
+        """Present enrolment by name; None after removal."""
         self.key_owner: dict[str, str] = {}
         self.nonces: set[str] = set()
         self.rules: dict[str, dict[str, Any]] = {}
@@ -277,101 +408,145 @@ class History:
         """The present version of every use case, by name."""
         self.releases: dict[str, dict[str, Any]] = {}
         self.served: dict[str, list[str]] = {}
-        self.spans: list[tuple[str, int, str | None]] = []
-        """(use case, from ns, digest of the release that may answer from then on)."""
+        self.shadows: set[str] = set()
+        self.live_spans: dict[str, list[tuple[int, str | None]]] = {}
+        """By use case: (from ns, digest of the release that may answer from then on)."""
+        self.rule_spans: dict[str, list[tuple[int, str | None]]] = {}
+        """By use case: (from ns, digest of the cut-offs in force from then on)."""
         self.refused: list[str] = []
+        self.now_ns = 0
 
     def apply(self, index: int, time_ns: int, payload: dict[str, Any]) -> None:
-        event = payload.get("event")
-        if event not in GOVERNING:
+        self.now_ns, event = time_ns, payload.get("event")
+        if not isinstance(event, str) or event not in GOVERNING:
             return
         try:
-            self._signed(event, payload)
-            getattr(self, "_" + event.replace(".", "_"))(payload, index)
-        except (ValueError, KeyError, TypeError, IndexError) as error:
-            self.refused.append(f"control event {index} ({event}) does not hold: {error}")
+            who = self._signer(event, payload, time_ns)
+            getattr(self, "_" + event.replace(".", "_"))(payload, index, who)
+        except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+            self.refused.append(f"control event {index} ({event}) does not hold and changes nothing: {error}")
             return
-        if "nonce" in payload:
+        if "signature" in payload:
             self.nonces.add(payload["nonce"])
-        for use_case in self.served:
-            live = self.live_now(use_case)
-            if live != next((d for u, _, d in reversed(self.spans) if u == use_case), None):
-                self.spans.append((use_case, time_ns, live))
-
-    def live_now(self, use_case: str) -> str | None:
-        history = self.served.get(use_case)
-        return history[-1] if history and self._servable(self.releases[history[-1]]) else None
+        for use_case, history in self.served.items():
+            live = history[-1] if history and self._servable(self.releases[history[-1]]) else None
+            spans = self.live_spans.setdefault(use_case, [])
+            if live != (spans[-1][1] if spans else None):
+                spans.append((time_ns, live))
 
     def live_within(self, use_case: str, since: int, until: int) -> set[str]:
         """Releases that might answer for a use case at some moment of [since, until] (ns)."""
-        found: set[str] = set()
-        current: str | None = None
-        for use, start, digest in self.spans:
-            if use == use_case:
-                if start > until:
-                    break
-                if start > since and current:
-                    found.add(current)
-                current = digest
-        return found | {current} if current else found
+        return within(self.live_spans.get(use_case, []), since, until)
+
+    def rules_within(self, use_case: str, since: int, until: int) -> set[str]:
+        """Digests of the cut-offs that were in force for a use case at some moment of [since, until] (ns)."""
+        return within(self.rule_spans.get(use_case, []), since, until)
+
+    def state(self, digest: str) -> str:
+        """The one word for a release's state after all events."""
+        release = self.releases[digest]
+        for word in ENDS:
+            if release[word]:
+                return word
+        spans = self.live_spans.get(release["use_case"])
+        if spans and spans[-1][1] == digest:
+            return "live"
+        if digest in self.shadows:
+            return "shadow"
+        if release["approved"]:
+            return "approved"
+        return "checked" if release["checks"] and release["checks"][1] else "proposed"
 
     @staticmethod
     def _servable(release: dict[str, Any]) -> bool:
-        return bool(release["approved"]) and not (
-            release["rejected"] or release["suspended"] or release["retired"]
-        )
+        return release["approved"] and not any(release[word] for word in ENDS)
 
-    def _signed(self, event: str, payload: dict[str, Any]) -> None:
+    def _signer(self, event: str, payload: dict[str, Any], time_ns: int) -> dict[str, Any] | None:
         if "signature" not in payload and event in MAY_BE_UNSIGNED:
-            return
-        if payload["scope"] != self.scope:
-            raise ValueError(f"it was signed for {payload['scope']!r}")
-        if payload["nonce"] in self.nonces:
-            raise ValueError("its statement was used before")
+            require(isinstance(payload["by"], str), "it does not say who acts")
+            return None
+        require(payload["scope"] == self.scope, f"it was signed for {payload['scope']!r}")
+        signed = datetime.strptime(payload["signed"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
+        require(abs(int(signed.timestamp()) * 10**9 - time_ns) <= MAX_AGE_NS, "it was signed at another time")
+        nonce = payload["nonce"]
+        require(len(nonce) == 32 and not set(nonce) - set("0123456789abcdef"), "it has no nonce")
+        require(nonce not in self.nonces, "its statement was used before")
         by = payload["by"]
-        party = payload if event == "party.enrolled" and not self.parties else self.parties.get(by)
-        if party is None or (party is payload and payload["party"] != by):
+        if event == "party.enrolled" and not self.parties:
+            require(
+                payload["party"] == by and usable_key(payload["public"]), "the first party is not its own"
+            )
+            who: dict[str, Any] | None = payload
+        else:
+            who = self.parties.get(by)
+        if who is None:
             raise ValueError(f"{by} is not enrolled")
-        if not GOVERNING[event] & set(party["roles"]):
-            raise ValueError(f"{by} has no role for it")
-        public = bytes.fromhex(party["public"])
+        roles, person = GOVERNING[event]
+        require(payload["key"] == key_id(who["public"]), f"the key named is not {by}'s")
+        require(roles & set(who["roles"]), f"{by} has no role for it")
+        require(who["kind"] == "person" or not person, f"{by} is a service; this takes a person")
         statement = {name: value for name, value in payload.items() if name != "signature"}
-        signature = base64.b64decode(payload["signature"], validate=True)
-        if not ed25519_verify(public, signature, STATEMENT + canonical(statement).encode()):
-            raise ValueError(f"the signature is not {by}'s")
+        message = STATEMENT + canonical(statement).encode()
+        holds = ed25519_verify(bytes.fromhex(who["public"]), decode64(payload["signature"]), message)
+        require(holds, f"the signature is not {by}'s")
+        return who
 
-    def _release(self, payload: dict[str, Any]) -> dict[str, Any]:
-        release = self.releases[payload["release"]]
-        if release["retired"]:
-            raise ValueError("the release is retired")
+    def _party_enrolled(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        name, roles, by = p["party"], p["roles"], p["by"]
+        require(isinstance(name, str) and name, "the party has no name")
+        require(usable_key(p["public"]), "the public key is not usable")
+        require(p["kind"] in ("person", "service"), "a party is a person or a service")
+        require(roles and len(set(roles)) == len(roles) and set(roles) <= ROLES, "the roles are not right")
+        require(self.key_owner.get(p["public"], name) == name, "the key belongs to another party")
+        before = self.parties.get(name)
+        if name == by and self.parties:
+            same = before is not None and before["roles"] == roles and before["kind"] == p["kind"]
+            require(same, f"{by} changes the own roles")
+        enrolled_by = before["enrolled_by"] if before and name == by else by
+        self.parties[name] = {**p, "enrolled_by": enrolled_by}
+        self.key_owner[p["public"]] = name
+
+    def _party_removed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        name = p["party"]
+        require(self.parties.get(name), f"{name} is not enrolled")
+        left = [q for n, q in self.parties.items() if q and n != name and "officer" in q["roles"]]
+        require(left, "the last officer cannot be removed")
+        self.parties[name] = None
+
+    def _usecase_defined(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        document = p["document"]
+        name, approve, decline = document["name"], document["approve_below"], document["decline_from"]
+        require(
+            p["use_case"] == name and isinstance(name, str), "it names another use case than its document"
+        )
+        require(digest_of(canonical(document).encode()) == p["digest"], "its digest is not the document's")
+        require(document["adverse"] in ("high", "low"), "adverse is high or low")
+        high = document["adverse"] == "high"
+        require(approve <= decline if high else approve >= decline, "the cut-offs cross")
+        require(
+            document["reasons"] in ("always", "adverse"), "reasons are given always or on adverse outcomes"
+        )
+        require(whole(document["approvals"], 9) >= 1, "a release needs an approval")
+        require(whole(document["reason_count"], 33) >= 1, "reason_count is 1 to 32")
+        self.rules[p["digest"]] = document
+        self.in_force[name] = document
+        self.served.setdefault(name, [])
+        self.rule_spans.setdefault(name, []).append((self.now_ns, p["digest"]))
+
+    def _release(self, p: dict[str, Any]) -> dict[str, Any]:
+        release = self.releases[p["release"]]
+        require(p["use_case"] == release["use_case"], "the release was made for another use case")
+        require(not release["retired"], "the release is retired")
         return release
 
-    def _party_enrolled(self, p: dict[str, Any], index: int) -> None:
-        if self.key_owner.setdefault(p["public"], p["party"]) != p["party"]:
-            raise ValueError("the key belongs to another party")
-        before = self.parties.get(p["party"])
-        if p["party"] == p["by"] and self.parties and (before is None or before["roles"] != p["roles"]):
-            raise ValueError(f"{p['by']} changes the own roles")
-        enrolled_by = before["enrolled_by"] if before and p["party"] == p["by"] else p["by"]
-        self.parties[p["party"]] = {**p, "enrolled_by": enrolled_by}
-
-    def _party_removed(self, p: dict[str, Any], index: int) -> None:
-        del self.parties[p["party"]]
-
-    def _usecase_defined(self, p: dict[str, Any], index: int) -> None:
-        if digest_of(canonical(p["document"]).encode()) != p["digest"]:
-            raise ValueError("its digest is not the document's")
-        self.rules[p["digest"]] = p["document"]
-        self.in_force[p["document"]["name"]] = p["document"]
-        self.served.setdefault(p["document"]["name"], [])
-
-    def _release_proposed(self, p: dict[str, Any], index: int) -> None:
-        if p["release"] in self.releases:
-            raise ValueError("it was proposed before")
+    def _release_proposed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        require(p["release"] not in self.releases, "it was proposed before")
+        require(p["use_case"] in self.in_force, "its use case is not defined")
+        require(p["key"] in p["signers"], "the proposer has not signed the bundle")
         self.releases[p["release"]] = {
             "use_case": p["use_case"],
             "author": p["by"],
-            "author_key": self.parties[p["by"]]["public"],
+            "author_key": who["public"],
             "signers": p["signers"],
             "checks": None,
             "approvals": [],
@@ -381,56 +556,97 @@ class History:
             "retired": False,
         }
 
-    def _release_checked(self, p: dict[str, Any], index: int) -> None:
-        green = all(r["ok"] or r.get("severity") == "warn" for r in p["results"])
-        if p["green"] is not green:
-            raise ValueError("it calls itself green and is not, or the other way round")
-        self._release(p)["checks"] = (index, green)
+    def _release_checked(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        release, results = self._release(p), p["results"]
+        require(not release["rejected"], "the release was rejected")
+        require(results and all(isinstance(r["ok"], bool) for r in results), "it has no results")
+        require(
+            all(r.get("severity", "block") in ("block", "warn") for r in results), "a severity is unknown"
+        )
+        green = all(r["ok"] or r.get("severity") == "warn" for r in results)
+        require(p["green"] is green, "it calls itself green and is not, or the other way round")
+        release["checks"] = (index, green)
 
-    def _release_approved(self, p: dict[str, Any], index: int) -> None:
-        release, by, approver = self._release(p), p["by"], self.parties[p["by"]]
-        if by == release["author"] or approver["public"] == release["author_key"]:
-            raise ValueError("the author approves the own release")
-        if p["key"] in release["signers"] or approver["enrolled_by"] == release["author"]:
-            raise ValueError("the approver is not independent of the author")
-        if (
-            release["checks"] is None
-            or release["checks"] != (p["checked"], True)
-            or by in release["approvals"]
-        ):
-            raise ValueError("it is not about the latest, green checks, or counts twice")
+    def _release_approved(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        release, by = self._release(p), p["by"]
+        own = by == release["author"] or who["public"] == release["author_key"]
+        require(not own and p["key"] not in release["signers"], "the author approves the own release")
+        require(who["enrolled_by"] != release["author"], "the author enrolled the approver")
+        require(not release["rejected"] and not release["suspended"], "the release is rejected or suspended")
+        require(release["checks"] == (p["checked"], True), "it is not about the latest, green checks")
+        require(by not in release["approvals"], f"{by} has approved before; it counts once")
         release["approvals"].append(by)
         needed = self.in_force[release["use_case"]]["approvals"]
         release["approved"] = release["approved"] or len(release["approvals"]) >= needed
 
-    def _release_rejected(self, p: dict[str, Any], index: int) -> None:
-        self._release(p)["rejected"] = True
-
-    def _release_promoted(self, p: dict[str, Any], index: int) -> None:
+    def _release_rejected(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         release = self._release(p)
-        if (
-            not self._servable(release)
-            or p["by"] == release["author"]
-            or p["use_case"] != release["use_case"]
-        ):
-            raise ValueError("the release may not go live, or its author puts it there")
-        self.served[release["use_case"]].append(p["release"])
+        allowed = p["by"] == release["author"] or "validator" in who["roles"]
+        require(allowed and not release["rejected"], "by neither a validator nor the author, or done before")
+        require(p["release"] not in self.served[release["use_case"]], "the release has been live")
+        require(p["reason"].strip(), "it gives no reason")
+        release["rejected"] = True
+        self.shadows.discard(p["release"])
 
-    def _release_suspended(self, p: dict[str, Any], index: int) -> None:
-        self._release(p)["suspended"] = True
+    def _to_use(self, p: dict[str, Any]) -> dict[str, Any]:
+        release = self._release(p)
+        require(p["by"] != release["author"], "its author puts it into service")
+        needed = self.in_force[release["use_case"]]["approvals"]
+        green = release["checks"] is not None and release["checks"][1]
+        enough = len(release["approvals"]) >= needed
+        require(self._servable(release) and green and enough, "the release may not go live")
+        spans = self.live_spans.get(release["use_case"])
+        require(not spans or spans[-1][1] != p["release"], "the release is live already")
+        return release
 
-    def _release_resumed(self, p: dict[str, Any], index: int) -> None:
-        self._release(p)["suspended"] = False
+    def _release_promoted(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        self.served[self._to_use(p)["use_case"]].append(p["release"])
+        self.shadows.discard(p["release"])
 
-    def _release_rolled_back(self, p: dict[str, Any], index: int) -> None:
-        history = self.served[p["use_case"]]
-        if p["release"] not in history or not self._servable(self._release(p)):
-            raise ValueError("there is no such release to go back to")
+    def _release_shadowed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        self._to_use(p)
+        self.shadows.add(p["release"])
+
+    def _release_suspended(self, p: dict[str, Any], index: int, who: dict[str, Any] | None) -> None:
+        release = self._release(p)
+        require(not release["suspended"], "the release is suspended already")
+        require(p["reason"].strip(), "it gives no reason")
+        release["suspended"] = True
+
+    def _release_resumed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        release = self._release(p)
+        require(release["suspended"] and p["by"] != release["author"], "not suspended, or by its author")
+        require(p["reason"].strip(), "it gives no reason")
+        release["suspended"] = False
+
+    def _release_rolled_back(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        history = self.served[self._release(p)["use_case"]]
+        require(p["from"] == history[-1], "it does not start from the last release")
+        earlier = [d for d in history if d != history[-1] and self._servable(self.releases[d])]
+        require(earlier and earlier[-1] == p["release"], "there is no such release to go back to")
+        require(p["reason"].strip(), "it gives no reason")
         while history[-1] != p["release"]:
             history.pop()
+        self.shadows.discard(p["release"])
 
-    def _release_retired(self, p: dict[str, Any], index: int) -> None:
-        self._release(p)["retired"] = True
+    def _release_retired(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        release = self._release(p)
+        require(p["reason"].strip(), "it gives no reason")
+        release["retired"] = True
+        self.shadows.discard(p["release"])
+
+
+def within(spans: list[tuple[int, str | None]], since: int, until: int) -> set[str]:
+    """Values in force at some moment of [since, until]; each span lasts until the next begins."""
+    found: set[str] = set()
+    current: str | None = None
+    for start, value in spans:
+        if start > until:
+            break
+        if start > since and current:
+            found.add(current)
+        current = value
+    return found | {current} if current else found
 
 
 # --- Scorecards: docs/formats/scorecard.md ---
@@ -450,42 +666,54 @@ def logistic(margin: float) -> float:
     return 1.0 / (1.0 + math.ldexp(p, int(k)))
 
 
-def replay_scorecard(
-    files: dict[str, bytes], rules: dict[str, Any], features: dict[str, Any]
-) -> tuple[str, float, float, float, list[dict[str, Any]]]:
-    """(outcome, score, margin, baseline margin, reasons) of a row under a scorecard release and a use case."""
-    contract, card = json.loads(files["contract.json"]), json.loads(files["model/scorecard.json"])
-    baseline = json.loads(files["baseline.json"])
-    margin = card["intercept"]
-    groups: dict[str, list[Any]] = {}
-    for feature, bins, mean in zip(contract["features"], card["features"], baseline["contributions"]):
-        value, weights = features.get(feature["name"]), bins["weights"]
-        if value is None:
-            weight = bins["missing"]
-        elif feature["type"] == "category":
-            weight = weights[bins["categories"].index(value)]
-        elif feature["type"] == "boolean":
-            weight = weights[int(value)]
+class Scorecard:
+    """A scorecard release's points, bins, baseline and reason texts."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.contract = read_json(files["contract.json"])["features"]
+        self.card = read_json(files["model/scorecard.json"])
+        self.baseline = read_json(files["baseline.json"])
+
+    @classmethod
+    def of(cls, files: dict[str, bytes]) -> Scorecard | None:
+        """The scorecard of a release, or None when it is of another family."""
+        return cls(files) if read_json(files["model/model.json"])["family"] == "scorecard" else None
+
+    def decide(
+        self, rules: dict[str, Any], features: dict[str, Any]
+    ) -> tuple[str, float, float, float, list[dict[str, Any]]]:
+        """(outcome, score, margin, baseline margin, reasons) of a row under a version of the use case."""
+        card, baseline = self.card, self.baseline
+        margin = card["intercept"]
+        groups: dict[str, list[Any]] = {}
+        for feature, bins, mean in zip(self.contract, card["features"], baseline["contributions"]):
+            value, weights = features.get(feature["name"]), bins["weights"]
+            if value is None:
+                weight = bins["missing"]
+            elif feature["type"] == "category":
+                weight = weights[bins["categories"].index(value)]
+            elif feature["type"] == "boolean":
+                weight = weights[int(value)]
+            else:
+                weight = weights[bisect_right(bins.get("edges", []), float(value))]
+            margin += weight
+            group = groups.setdefault(feature.get("group") or feature["name"], [None, ""])
+            group[0] = weight - mean if group[0] is None else group[0] + (weight - mean)
+            group[1] = group[1] or feature.get("reason", "")
+        score = logistic(margin) if card["link"] == "logit" else margin
+        high = rules["adverse"] == "high"
+        approve, decline = rules["approve_below"], rules["decline_from"]
+        if high:
+            outcome = "approve" if score < approve else "decline" if score >= decline else "refer"
         else:
-            weight = weights[bisect_right(bins.get("edges", []), float(value))]
-        margin += weight
-        group = groups.setdefault(feature.get("group") or feature["name"], [None, ""])
-        group[0] = weight - mean if group[0] is None else group[0] + (weight - mean)
-        group[1] = group[1] or feature.get("reason", "")
-    score = logistic(margin) if card["link"] == "logit" else margin
-    high = rules["adverse"] == "high"
-    approve, decline = rules["approve_below"], rules["decline_from"]
-    if high:
-        outcome = "approve" if score < approve else "decline" if score >= decline else "refer"
-    else:
-        outcome = "approve" if score > approve else "decline" if score <= decline else "refer"
-    ranked = sorted(groups.items(), key=lambda item: -item[1][0] if high else item[1][0])
-    reasons = [
-        {"code": code, "text": text or plain(code), "contribution": total}
-        for code, (total, text) in ranked[: rules["reason_count"]]
-        if (total > 0 if high else total < 0)
-    ]
-    return outcome, score, margin, baseline["margin"], reasons
+            outcome = "approve" if score > approve else "decline" if score <= decline else "refer"
+        ranked = sorted(groups.items(), key=lambda item: -item[1][0] if high else item[1][0])
+        reasons = [
+            {"code": code, "text": text or plain(code), "contribution": total}
+            for code, (total, text) in ranked[: rules["reason_count"]]
+            if (total > 0 if high else total < 0)
+        ]
+        return outcome, score, margin, baseline["margin"], reasons
 
 
 def plain(name: str) -> str:
@@ -496,7 +724,11 @@ def plain(name: str) -> str:
     return words[0].upper() + words[1:]
 
 
-# --- Views: derived from the proved content, so that the verifier can make them again ---
+# --- Pages for people: made from the proved content only, so that the verifier can make them again ---
+
+SHOWN = 200
+"""Decisions listed on the page; all of them are in decisions.jsonl."""
+ABOUT = ("release.", "usecase.", "party.")
 
 
 def approvals_view(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -504,7 +736,7 @@ def approvals_view(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {"record": f"control.{e['index']}", "time": time_text(e["time_ns"]), **e["payload"]}
         for e in events
-        if str(e["payload"].get("event", "")).startswith(("release.", "usecase.", "party."))
+        if str(e["payload"].get("event", "")).startswith(ABOUT)
     ]
 
 
@@ -518,17 +750,165 @@ def checks_view(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def release_view(
+    digest: str, manifest: bytes, card: bytes, author: str, approved_by: list[str], state: str
+) -> dict[str, Any]:
+    """One release as release.json shows it."""
+    said = read_json(manifest)
+    return {
+        "release": digest,
+        **{name: said[name] for name in ("name", "version", "family", "use_case")},
+        "author": author,
+        "approved_by": approved_by,
+        "state_when_cut": state,
+        "card": card.decode("utf-8"),
+    }
+
+
+def decision_view(
+    record: str, time_ns: int, state: str, use_case: str, payload: str | None
+) -> dict[str, Any]:
+    """One decision as the page shows it; `payload` is the recorded JSON text, or None when it is gone."""
+    content = {"outcome": state, "use_case": use_case} if payload is None else read_json(payload)
+    return {**content, "id": record, "time": time_text(time_ns)}
+
+
+def json_text(document: Any) -> str:
+    """A JSON file of the folder: one spelling, so that no byte of it is free."""
+    return json.dumps(document, indent=2, ensure_ascii=False, sort_keys=True) + "\n"
+
+
+def line_text(document: Any) -> str:
+    """A line of a JSON lines file."""
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")) + "\n"
+
+
 def time_text(time_ns: int) -> str:
     """RFC 3339 in UTC with nanoseconds."""
-    whole = datetime.fromtimestamp(time_ns // 10**9, timezone.utc)
-    return whole.strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
+    at = datetime.fromtimestamp(time_ns // 10**9, timezone.utc)
+    return at.strftime("%Y-%m-%dT%H:%M:%S") + f".{time_ns % 10**9:09d}Z"
 
 
-# --- The folder ---
+def scope_text(scope: dict[str, Any]) -> str:
+    """What the folder is about, in words."""
+    if scope["kind"] == "decisions":
+        return (
+            f"{len(scope['decisions'])} decision(s) asked for by number: {', '.join(scope['decisions'][:20])}"
+        )
+    period = f"from {time_text(scope['since_ns'])} to {time_text(scope['until_ns'])}"
+    return f"all decisions of use case {scope['use_case']} {period}"
+
+
+STYLE = """
+:root{color-scheme:light dark;--ink:#1b2430;--soft:#5b6675;--line:#d6dce4;--paper:#fff;--accent:#1d4e89}
+@media(prefers-color-scheme:dark){:root{--ink:#e8ecf1;--soft:#9aa7b6;--line:#33404f;--paper:#141a21;--accent:#7fb2ec}}
+*{box-sizing:border-box}body{margin:0 auto;max-width:62rem;padding:2rem 1.25rem;background:var(--paper);
+color:var(--ink);font:16px/1.5 system-ui,sans-serif}h1{font-size:1.7rem;margin:0 0 .25rem}
+h2{font-size:1.15rem;margin:2.2rem 0 .5rem;
+border-bottom:1px solid var(--line);padding-bottom:.3rem}p{margin:.4rem 0}.soft{color:var(--soft)}
+table{border-collapse:collapse;width:100%;font-size:.92rem}th{text-align:left;color:var(--soft);font-weight:600}
+td,th{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
+td.n{font-variant-numeric:tabular-nums;text-align:right}code,pre{font:0.86rem/1.45 ui-monospace,monospace}
+code{overflow-wrap:anywhere}pre{white-space:pre-wrap;border-left:3px solid var(--line);padding-left:1rem}
+.wide{overflow-x:auto}.outcome{font-weight:600}a{color:var(--accent)}
+@media print{body{max-width:none;padding:0;font-size:11pt}h2{break-after:avoid}tr{break-inside:avoid}
+pre{font-size:8pt}}
+"""
+
+
+def page(
+    scope: dict[str, Any],
+    decisions: list[dict[str, Any]],
+    count: int,
+    releases: list[dict[str, Any]],
+    events: list[dict[str, Any]],
+) -> str:
+    """index.html: readable by anybody, printable, with no reference to anything outside.
+
+    `decisions`: the first `SHOWN` of `count`. `releases`: the lines of release.json.
+    """
+    if scope["kind"] == "decisions":
+        title = "Evidence of " + ("one decision" if count == 1 else f"{count} decisions")
+    else:
+        title = f"Evidence of use case {scope['use_case']}"
+    parts = [
+        f"<h1>{escape(title)}</h1><p class=soft>{escape(scope_text(scope))} &middot; {escape(scope['home'])}</p>",
+        "<h2>How to check it</h2><p>You need nothing from the institution: on any machine with Python 3, with no "
+        "network, run</p><pre>python3 verify.py</pre><p>It checks every file, signature and proof, that nothing "
+        "was left out, who approved the model, and decides scorecard decisions again. Compare the log key it "
+        "prints with one that the institution has published. This page is a rendering; what is proved is in "
+        "<code>decisions.jsonl</code> and <code>events.jsonl</code>.</p>",
+        "<h2>Decisions</h2>",
+        _decisions(decisions, count),
+    ]
+    if count == 1 and decisions[0].get("reasons"):
+        parts += ["<h2>Reasons given</h2>", _reasons(decisions[0])]
+    parts += ["<h2>Who approved what</h2>", _approvals(events)]
+    for release in releases:
+        parts.append(f"<h2>Release {escape(release['name'])}@{escape(release['version'])}</h2>")
+        parts.append(f"<p><code>{escape(release['release'])}</code></p><pre>{escape(release['card'])}</pre>")
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
+    )
+
+
+def _table(head: list[str], rows: list[str]) -> str:
+    cells = "".join(f"<th scope=col>{escape(h)}</th>" for h in head)
+    body = f"<thead><tr>{cells}</tr></thead><tbody>{''.join(rows)}</tbody>"
+    return f"<div class=wide><table>{body}</table></div>"
+
+
+def _decisions(decisions: list[dict[str, Any]], count: int) -> str:
+    rows = []
+    for d in decisions:
+        score = f"{d['score']:.4f}" if isinstance(d.get("score"), float) else "&ndash;"
+        rows.append(
+            f"<tr><td><code>{escape(d['id'])}</code></td><td>{escape(d['time'][:19])}Z</td>"
+            f"<td class=outcome>{escape(str(d.get('outcome', '')))}</td><td class=n>{score}</td>"
+            f"<td>{escape(str(d.get('caller', '')))}</td></tr>"
+        )
+    more = f"<p class=soft>and {count - len(decisions)} more</p>" if count > len(decisions) else ""
+    return _table(["Record", "Time", "Outcome", "Score", "Asked by"], rows) + more
+
+
+def _reasons(decision: dict[str, Any]) -> str:
+    rows = [
+        f"<tr><td>{escape(r['text'])}</td><td class=n>{r['contribution']:+.4f}</td></tr>"
+        for r in decision["reasons"]
+    ]
+    note = (
+        "<p class=soft>Each number is how far the item moved the score (log-odds) from the mean of the approved "
+        f"population, {decision['baseline']:.4f}; this decision's is {decision['margin']:.4f}.</p>"
+    )
+    return _table(["What counted against the applicant", "Weight"], rows) + note
+
+
+def _approvals(events: list[dict[str, Any]]) -> str:
+    rows = []
+    for event in events:
+        payload = event["payload"]
+        name = str(payload.get("event", ""))
+        if name.startswith(ABOUT):
+            what = str(payload.get("release") or payload.get("party") or payload.get("use_case") or "")
+            why = str(payload.get("note") or payload.get("reason") or "")
+            rows.append(
+                f"<tr><td>{escape(time_text(event['time_ns'])[:19])}Z</td><td>{escape(name)}</td>"
+                f"<td>{escape(str(payload.get('by', '')))}</td><td><code>{escape(what[:19])}</code></td>"
+                f"<td>{escape(why)}</td></tr>"
+            )
+    return _table(["Time", "Event", "By", "About", "Note"], rows)
+
+
+# --- The folder: docs/formats/evidence.md ---
 
 FORMAT = "fiduciary.evidence/1"
+CONTROL = "control"
 SLACK_NS = 10 * 10**9
 """A decision may be recorded this long after it was scored; a release that was live then may have answered."""
+UNCHECKED = "decisions.parquet"
+GONE = ("erased", "pruned")
 
 
 class Report:
@@ -546,10 +926,36 @@ class Report:
         self.problems.append(problem)
 
 
+def read_file(path: Path, most: int = MAX_DOCUMENT) -> bytes:
+    """The bytes of a plain file; raises `ValueError` for anything else, or when it is larger than `most`."""
+    found = path.lstat()
+    if not stat.S_ISREG(found.st_mode):
+        raise ValueError(f"{path.name} is not a plain file")
+    if found.st_size > most:
+        raise ValueError(f"{path.name} has {found.st_size} bytes; the most that is read is {most}")
+    return path.read_bytes()
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    with path.open(encoding="utf-8") as file:
-        for line in file:
-            yield json.loads(line)
+    """JSON objects of a JSON lines file, read one at a time."""
+    with path.open("rb") as file:
+        while True:
+            line = file.readline(MAX_LINE + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE:
+                raise ValueError(f"{path.name} has a line of over {MAX_LINE} bytes")
+            document = read_json(line)
+            if not isinstance(document, dict):
+                raise ValueError(f"{path.name} has a line that is not a JSON object")
+            yield document
+
+
+def plain_name(name: str) -> bool:
+    """A relative path of plain segments: it cannot lead out of the folder."""
+    parts = name.split("/")
+    safe = all(part and part[0] != "." and not set(part) & set('\\:\0*?"<>|') for part in parts)
+    return safe and len(parts) <= 8 and len(name) <= 400
 
 
 class Verifier:
@@ -557,67 +963,114 @@ class Verifier:
 
     def __init__(self, folder: Path, log_keys: list[str]) -> None:
         self.folder = folder
-        self.given = {parse_log_key(text)[0]: text.strip() for text in log_keys}
+        self.given: dict[str, str] = {}
+        for text in log_keys:
+            try:
+                self.given[parse_log_key(text)[0]] = text.strip()
+            except ValueError as error:
+                raise ValueError(f"--log-key {text[:80]!r} is not a log key: {error}") from None
         self.report = Report()
         self.manifest: dict[str, Any] = {}
+        self.scope: dict[str, Any] = {}
+        self.keys: dict[str, str] = {}
         self.heads: dict[str, tuple[int, bytes]] = {}
         self.headers: dict[str, dict[int, Header]] = {}
         self.events: list[dict[str, Any]] = []
+        self.last_heads = 0
+        self.shown: set[tuple[str, int]] = set()
+        self.first: list[dict[str, Any]] = []
+        self.gone: dict[tuple[str, str], list[Header]] = {}
 
     def run(self) -> Report:
         self.check_files()
         self.check_checkpoints()
         self.check_proofs()
         self.check_events()
+        self.check_heads()
         bundles = self.check_releases()
         self.check_decisions(bundles)
-        self.check_completeness()
-        self.check_views()
+        self.check_gone()
+        self.check_scope()
+        self.check_views(bundles)
         return self.report
 
+    # files
+
     def check_files(self) -> None:
-        self.manifest = json.loads((self.folder / "manifest.json").read_bytes())
+        raw = read_file(self.folder / "manifest.json")
+        self.manifest = read_json(raw)
         if self.manifest.get("format") != FORMAT:
             raise ValueError(f"the folder's format is {self.manifest.get('format')!r}; this reads {FORMAT!r}")
-        listed = self.manifest["files"]
+        if json_text(self.manifest).encode() != raw:
+            self.report.bad("manifest.json: it is not spelled in the one way that it may be")
+        self.scope, listed = self.manifest["scope"], self.manifest["files"]
+        self.report.notes.append(f"this folder is about {scope_text(self.scope)}")
+        present = self.present()
         for name, file in listed.items():
             path = self.folder / name
-            if not path.is_file() or path.is_symlink():
-                self.report.bad(f"{name}: listed in the manifest and not there")
-            elif hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
+            if not plain_name(name) or name not in present:
+                self.report.bad(f"{name[:200]}: listed in the manifest and not there as a plain file")
+            elif present[name] != whole(file["size"]) or file_digest(path) != file["sha256"]:
                 self.report.bad(f"{name}: its bytes are not the ones the manifest lists")
             else:
                 self.report.ok("files")
-        for path in self.folder.rglob("*"):
-            name = path.relative_to(self.folder).as_posix()
-            if not path.is_dir() and name not in listed and name not in ("manifest.json",):
-                self.report.bad(f"{name}: it is not listed in the manifest")
+        for name in sorted(present.keys() - listed.keys() - {"manifest.json"}):
+            self.report.bad(f"{name}: it is not listed in the manifest")
+        if UNCHECKED in listed:
+            self.report.notes.append(
+                f"{UNCHECKED} is a copy for analysts and is not checked: decisions.jsonl is"
+            )
+        own = Path(__file__)
+        if own.is_file() and file_digest(own) != listed.get("verify.py", {}).get("sha256"):
+            self.report.notes.append(
+                "verify.py of the folder is another program than the one that checks it now"
+            )
+
+    def present(self) -> dict[str, int]:
+        """Sizes of the plain files in the folder by name. Links and devices are problems."""
+        found: dict[str, int] = {}
+        for here, folders, names in os.walk(self.folder):
+            for name in [*folders, *names]:
+                path = Path(here) / name
+                mode = path.lstat()
+                relative = path.relative_to(self.folder).as_posix()
+                if stat.S_ISREG(mode.st_mode):
+                    found[relative] = mode.st_size
+                elif not stat.S_ISDIR(mode.st_mode):
+                    self.report.bad(f"{relative}: it is a link or a device")
+            if len(found) > MAX_FILES:
+                raise ValueError(f"it holds over {MAX_FILES} files")
+        return found
+
+    # logs
 
     def check_checkpoints(self) -> None:
-        keys = json.loads((self.folder / "keys.json").read_bytes())["logs"]
-        for log, key in keys.items():
-            name = parse_log_key(key)[0]
-            if name in self.given:
-                if self.given[name] != key.strip():
-                    self.report.bad(f"keys.json: the key of {name} is not the one you gave")
-                    continue
-            else:
-                self.report.notes.append(
-                    f"log key taken from the folder, compare it with a published one: {key}"
-                )
+        home = self.scope["home"]
+        self.keys = read_json(read_file(self.folder / "keys.json"))["logs"]
+        unused = dict(self.given)
+        for log, key in self.keys.items():
             try:
-                note = (self.folder / "checkpoints" / f"{log}.txt").read_text("utf-8")
+                name = parse_log_key(key)[0]
+                require(name == f"{home}/{log}", f"its key is of {name}")
+                require(unused.pop(name, key.strip()) == key.strip(), "its key is not the one you gave")
+                note = read_file(self.folder / "checkpoints" / f"{log}.txt", 1 << 20).decode("utf-8")
                 _, size, root = open_checkpoint(note, key)
             except (OSError, ValueError) as error:
-                self.report.bad(f"checkpoint of {log}: {error}")
+                self.report.bad(f"checkpoint of log {log}: {error}")
                 continue
             self.heads[log] = (size, root)
             self.report.ok("checkpoint signatures")
+        for name in unused:
+            self.report.bad(f"you gave a key of {name}, and the folder holds no log of that name")
+        if CONTROL in self.heads and f"{home}/{CONTROL}" not in self.given:
+            self.report.notes.append(
+                f"log key taken from the folder, compare it with a published one: {self.keys[CONTROL]}"
+            )
 
     def check_proofs(self) -> None:
         for line in read_lines(self.folder / "proofs.jsonl"):
-            log, start = line["log"], line["start"]
-            headers = [base64.b64decode(h, validate=True) for h in line["headers"]]
+            log, start = str(line["log"]), whole(line["start"])
+            headers = [decode64(h) for h in line["headers"]]
             place = f"records {log}.{start} to {log}.{start + len(headers) - 1}"
             if log not in self.heads:
                 self.report.bad(f"{place}: there is no valid checkpoint of {log}")
@@ -625,7 +1078,7 @@ class Verifier:
             size, root = self.heads[log]
             try:
                 leaves = [leaf_hash(h) for h in headers]
-                beside = [base64.b64decode(h, validate=True) for h in line["beside"]]
+                beside = [decode64(h) for h in line["beside"]]
                 if root_of_range(leaves, start, size, beside) != root:
                     raise ValueError("the hashes do not lead to the signed root")
                 parsed = [Header(h) for h in headers]
@@ -636,18 +1089,23 @@ class Verifier:
                 continue
             self.headers.setdefault(log, {}).update((h.index, h) for h in parsed)
             self.report.ok("records proved to be in their log", len(parsed))
+        for log, found in self.headers.items():
+            times = [found[index].time_ns for index in sorted(found)]
+            if any(a > b for a, b in zip(times, times[1:])):
+                self.report.bad(f"log {log}: time goes backwards")
 
-    def disclosed(self, name: str) -> Iterator[tuple[str, Header, dict[str, Any], str]]:
-        """(record id, header, line, payload text) of every disclosed payload that is the recorded one."""
+    def disclosed(self, name: str) -> Iterator[tuple[str, Header, dict[str, Any], str | None]]:
+        """(record id, header, line, payload text or None) of every line whose content is the recorded one."""
         for line in read_lines(self.folder / name):
-            record = f"{line['log']}.{line['index']}"
-            header = self.headers.get(line["log"], {}).get(line["index"])
+            log, index = str(line["log"]), whole(line["index"])
+            record = f"{log}.{index}"
+            header = self.headers.get(log, {}).get(index)
             if header is None:
                 self.report.bad(f"{name}: {record} has no proof")
             elif "payload" not in line:
-                self.report.ok(f"records whose content is {line.get('state', 'withheld')}")
+                yield record, header, line, None
             else:
-                salt, payload = base64.b64decode(line["salt"]), line["payload"].encode()
+                salt, payload = decode64(line["salt"]), line["payload"].encode()
                 if hmac.new(salt, payload, hashlib.sha256).digest() != header.commitment:
                     self.report.bad(f"{name}: the content of {record} is not the recorded one")
                 else:
@@ -655,40 +1113,95 @@ class Verifier:
                     yield record, header, line, line["payload"]
 
     def check_events(self) -> None:
-        self.history = History(self.manifest["scope"]["home"])
-        for _, header, line, payload in self.disclosed("events.jsonl"):
-            document = json.loads(payload)
-            self.events.append({"index": line["index"], "time_ns": header.time_ns, "payload": document})
-            self.history.apply(line["index"], header.time_ns, document)
-        size = self.heads.get("control", (0, b""))[0]
-        missing = size - len(self.headers.get("control", {}))
-        if missing:
+        self.history = History(self.scope["home"])
+        size, expected, withheld = self.heads.get(CONTROL, (0, b""))[0], 0, 0
+        for record, header, line, payload in self.disclosed("events.jsonl"):
+            if line["log"] != CONTROL or line["index"] != expected:
+                self.report.bad(f"events.jsonl: {record} stands where control.{expected} should")
+                break
+            expected += 1
+            if header.kind != EVENT:
+                self.report.bad(f"{record}: it is a decision on the control log")
+            elif payload is not None:
+                document = read_json(payload)
+                event = {"index": line["index"], "time_ns": header.time_ns, "payload": document}
+                self.events.append(event)
+                self.history.apply(line["index"], header.time_ns, document)
+            elif not header.sealed or header.release:
+                self.report.bad(f"{record}: an event that was recorded in the clear is left out")
+            else:
+                withheld += 1
+        if expected != size or size == 0:
             self.report.bad(
-                f"{missing} of {size} control events are left out, so the approvals may be incomplete"
+                f"only {expected} of {size} control events are here, so approvals may be incomplete"
             )
-        hidden = size - missing - len(self.events)
-        if hidden:
-            self.report.notes.append(f"{hidden} control events are proved but their content is not disclosed")
+        if withheld:
+            self.report.notes.append(f"{withheld} events about a person are proved and not disclosed")
         self.report.notes.extend(self.history.refused)
         self.report.ok("signed governance events", len(self.history.nonces))
 
+    def named(self, event: str) -> Iterator[dict[str, Any]]:
+        return (e["payload"] for e in self.events if e["payload"].get("event") == event)
+
+    def check_heads(self) -> None:
+        """Every log is the one that was announced, and has only grown since each head that was recorded of it."""
+        self.announced: dict[str, list[str]] = {}
+        for opened in self.named("shard.opened"):
+            log = str(opened["log"])
+            if log in self.announced:
+                self.report.bad(f"log {log} was announced twice on the control log")
+            self.announced.setdefault(log, opened["keys"])
+        for log, key in self.keys.items():
+            if log != CONTROL and key not in self.announced.get(log, []):
+                self.report.bad(f"log {log}: the control log does not announce it with this key")
+        proofs = {
+            (str(line["log"]), whole(line["size"])): [decode64(h) for h in line["path"]]
+            for line in read_lines(self.folder / "consistency.jsonl")
+        }
+        for event in self.events:
+            if event["payload"].get("event") != "heads":
+                continue
+            self.last_heads = event["time_ns"]
+            for head in event["payload"]["heads"]:
+                log, old, root = str(head["log"]), whole(head["size"]), bytes.fromhex(head["root"])
+                if log not in self.heads or old == 0:
+                    continue
+                size, now = self.heads[log]
+                if consistent(old, size, root, now, proofs.get((log, old), [])):
+                    self.report.ok("recorded heads that the logs are consistent with")
+                else:
+                    place = f"control.{event['index']}"
+                    self.report.bad(f"log {log}: it is not the one of {old} records that {place} recorded")
+        if not self.last_heads:
+            self.report.bad("the control log records no heads of the logs")
+        elif self.manifest.get("created") != time_text(self.last_heads):
+            self.report.bad("manifest.json: created is not the time of the last heads on the control log")
+
+    # releases
+
     def check_releases(self) -> dict[str, dict[str, bytes]]:
         bundles: dict[str, dict[str, bytes]] = {}
-        for folder in sorted((self.folder / "releases").glob("*")):
+        place = self.folder / "releases"
+        for folder in sorted(place.iterdir()) if place.is_dir() else []:
             digest = "sha256:" + folder.name
-            raw = (folder / "manifest.json").read_bytes()
-            manifest = json.loads(raw)
+            raw = read_file(folder / "manifest.json")
+            if digest_of(raw) != digest:
+                self.report.bad(f"release {digest}: manifest.json is not what was released")
+                continue
+            files: dict[str, bytes] = {"manifest.json": raw}
+            wrong = []
+            for name, file in read_json(raw)["files"].items():
+                path = folder / name
+                content = read_file(path, MAX_RELEASE_FILE) if plain_name(name) and path.is_file() else None
+                if content is None or hashlib.sha256(content).hexdigest() != file["sha256"]:
+                    wrong.append(name)
+                else:
+                    files[name] = content
+            inside = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+            wrong += sorted(n for n in inside - files.keys() - set(wrong) if not n.startswith("signatures/"))
             known = self.history.releases.get(digest)
-            files = {n: (folder / n).read_bytes() for n in manifest["files"] if (folder / n).is_file()}
-            wrong = [
-                n
-                for n, f in manifest["files"].items()
-                if hashlib.sha256(files.get(n, b"")).hexdigest() != f["sha256"]
-            ]
-            if digest_of(raw) != digest or wrong:
-                self.report.bad(
-                    f"release {digest}: {', '.join(wrong) or 'manifest.json'} is not what was released"
-                )
+            if wrong:
+                self.report.bad(f"release {digest}: {', '.join(wrong)} is not what was released")
             elif known is None:
                 self.report.bad(f"release {digest}: nobody proposed it on the control log")
             elif not self.author_signed(folder, raw, known):
@@ -703,99 +1216,187 @@ class Verifier:
     @staticmethod
     def author_signed(folder: Path, manifest: bytes, release: dict[str, Any]) -> bool:
         for path in sorted((folder / "signatures").glob("*.dsse.json")):
-            envelope = json.loads(path.read_bytes())
-            kind, payload = envelope["payloadType"].encode(), base64.b64decode(envelope["payload"])
+            envelope = read_json(read_file(path))
+            kind, payload = envelope["payloadType"].encode(), decode64(envelope["payload"])
             signed = b"DSSEv1 %d %s %d %s" % (len(kind), kind, len(payload), payload)
             if payload == manifest and any(
-                ed25519_verify(bytes.fromhex(release["author_key"]), base64.b64decode(s["sig"]), signed)
-                for s in envelope["signatures"]
+                ed25519_verify(bytes.fromhex(release["author_key"]), decode64(s["sig"]), signed)
+                for s in envelope["signatures"][:16]
             ):
                 return True
         return False
 
-    def check_decisions(self, bundles: dict[str, dict[str, bytes]]) -> None:
-        for record, header, _, payload in self.disclosed("decisions.jsonl"):
-            decision = json.loads(payload)
-            if decision["outcome"] == "refused":
-                self.report.ok("recorded refusals")
-                continue
-            release = decision["release"]
-            live = self.history.live_within(decision["use_case"], header.time_ns - SLACK_NS, header.time_ns)
-            if (header.release, header.rules, header.use_case) != (
-                release,
-                decision["rules"],
-                decision["use_case"],
-            ):
-                self.report.bad(f"{record}: header and content name different releases, rules or use cases")
-            elif release not in live:
-                self.report.bad(f"{record}: release {release} was not live for {decision['use_case']} then")
-            elif release not in bundles:
-                self.report.bad(f"{record}: its release is not in the folder or does not hold")
-            elif decision["rules"] not in self.history.rules:
-                self.report.bad(f"{record}: its cut-offs {decision['rules']} were never defined")
-            else:
-                self.report.ok("decisions of a release that was live, under defined cut-offs")
-                self.replay(record, decision, bundles[release])
+    # decisions
 
-    def replay(self, record: str, decision: dict[str, Any], files: dict[str, bytes]) -> None:
-        if json.loads(files["model/model.json"])["family"] != "scorecard":
+    def check_decisions(self, bundles: dict[str, dict[str, bytes]]) -> None:
+        self.parsed = {digest: Scorecard.of(files) for digest, files in bundles.items()}
+        for record, header, line, payload in self.disclosed("decisions.jsonl"):
+            place = (line["log"], line["index"])
+            if place in self.shown:
+                self.report.bad(f"decisions.jsonl: {record} is there twice")
+            self.shown.add(place)
+            if header.kind != DECISION:
+                self.report.bad(f"decisions.jsonl: {record} is an event, not a decision")
+            if header.time_ns > self.last_heads:
+                self.report.bad(f"{record}: it is later than the last heads on the control log")
+            state = str(line.get("state", ""))
+            if len(self.first) < SHOWN:
+                shown = decision_view(record, header.time_ns, state, header.use_case, payload)
+                self.first.append(shown)
+            if payload is None:
+                self.gone.setdefault((line["log"], state), []).append(header)
+            else:
+                self.check_decision(record, header, read_json(payload), bundles)
+
+    def check_decision(
+        self, record: str, header: Header, decision: dict[str, Any], bundles: dict[str, dict[str, bytes]]
+    ) -> None:
+        if decision["outcome"] == "refused":
+            if any(decision.get(name) is not None for name in ("score", "margin", "reasons")):
+                self.report.bad(f"{record}: it calls itself refused and was scored")
+            self.report.ok("recorded refusals")
+            return
+        release, rules, use_case = decision["release"], decision["rules"], decision["use_case"]
+        since, until = header.time_ns - SLACK_NS, header.time_ns
+        if (header.release, header.rules, header.use_case) != (release, rules, use_case):
+            self.report.bad(f"{record}: header and content name different releases, rules or use cases")
+        elif release not in self.history.live_within(use_case, since, until):
+            self.report.bad(f"{record}: release {release} was not live for {use_case} then")
+        elif rules not in self.history.rules_within(use_case, since, until):
+            self.report.bad(f"{record}: its cut-offs {rules} were not in force for {use_case} then")
+        elif release not in bundles:
+            self.report.bad(f"{record}: its release is not in the folder or does not hold")
+        else:
+            self.report.ok("decisions of a release that was live, under the cut-offs in force")
+            self.replay(record, decision)
+
+    def replay(self, record: str, decision: dict[str, Any]) -> None:
+        card = self.parsed[decision["release"]]
+        if card is None:
             self.report.ok("decisions of other model families (replay them with: fiduciary replay)")
             return
         rules = self.history.rules[decision["rules"]]
-        outcome, score, margin, baseline, reasons = replay_scorecard(files, rules, decision["features"])
+        outcome, score, margin, baseline, reasons = card.decide(rules, decision["features"])
         recorded = [decision[name] for name in ("outcome", "score", "margin", "baseline")]
         same = recorded == [outcome, score, margin, baseline]
         if decision.get("explained"):
             same = same and decision.get("reasons", []) == reasons
-        elif rules["reasons"] == "always" or outcome != "approve":
+        elif rules["reasons"] == "always" or outcome != "approve" or decision.get("reasons"):
             same = False
         if same:
             self.report.ok("scorecard decisions replayed, equal bit for bit")
         else:
-            self.report.bad(
-                f"{record}: a replay gives {outcome} {score!r}, the record says {recorded[0]} {recorded[1]!r}"
-            )
+            said = f"the record says {recorded[0]} {recorded[1]!r}"
+            self.report.bad(f"{record}: a replay gives {outcome} {score!r} or other reasons; {said}")
 
-    def check_completeness(self) -> None:
-        """For a use case over a period: every record of every log in that period is here."""
-        scope = self.manifest["scope"]
-        if scope["kind"] != "use-case":
+    def check_gone(self) -> None:
+        """Content may be missing only where events of the control log say that it was destroyed."""
+        for (log, state), headers in self.gone.items():
+            if state not in GONE:
+                self.report.bad(f"log {log}: {len(headers)} decision(s) are shown without their content")
+                continue
+            if state == "erased":
+                allowed = sum(whole(e["records"].get(log, 0)) for e in self.named("subject.erased"))
+            else:
+                sweeps = [e for e in self.named("retention.swept") if e["log"] == log]
+                allowed = sum(whole(e["records"]) for e in sweeps)
+                if not all(any(h.time_ns < e["before"].get(h.retention, 0) for e in sweeps) for h in headers):
+                    self.report.bad(f"log {log}: a decision is called pruned before its retention ended")
+            if len(headers) > allowed:
+                self.report.bad(
+                    f"log {log}: {len(headers)} decision(s) are called {state}, and the control log accounts for "
+                    f"{allowed}"
+                )
+            else:
+                self.report.ok(f"decisions whose content is {state}, as the control log says", len(headers))
+
+    def check_scope(self) -> None:
+        """What was asked for is here, and nothing else: each decision, or every one of the period."""
+        scope = self.scope
+        if scope["kind"] == "decisions":
+            asked = {tuple(name.rsplit(".", 1)) for name in scope["decisions"]}
+            shown = {(log, str(index)) for log, index in self.shown}
+            for log, index in sorted(asked - shown):
+                self.report.bad(f"{log}.{index}: it was asked for and is not in decisions.jsonl")
+            for log, index in sorted(shown - asked):
+                self.report.bad(f"{log}.{index}: it is in decisions.jsonl and was not asked for")
             return
-        known = {e["payload"]["log"] for e in self.events if e["payload"].get("event") == "shard.opened"}
-        decisions = {(line["log"], line["index"]) for line in read_lines(self.folder / "decisions.jsonl")}
-        for log in sorted(known):
+        require(scope["kind"] == "use-case", "the scope is neither decisions nor a use case")
+        since, until = whole(scope["since_ns"]), whole(scope["until_ns"])
+        if self.last_heads < until:
+            self.report.bad(
+                "the period ends after the last heads on the control log: what came later is unknown"
+            )
+        wanted: set[tuple[str, int]] = set()
+        for log in sorted(self.announced):
             if log not in self.heads:
                 self.report.bad(f"log {log} was opened and is not in the folder: a dropped shard")
                 continue
             size, headers = self.heads[log][0], self.headers.get(log, {})
             inside = sorted(headers)
             if size and not inside:
-                self.report.bad(
-                    f"log {log}: no record of it is here, not even to show that none is in the period"
-                )
-                continue
-            if not inside:
-                continue
-            if inside != list(range(inside[0], inside[-1] + 1)):
-                self.report.bad(f"log {log}: the records shown are not contiguous")
-            if inside[0] > 0 and headers[inside[0]].time_ns >= scope["since_ns"]:
-                self.report.bad(f"log {log}: records at the beginning of the period are left out")
-            if inside[-1] < size - 1 and headers[inside[-1]].time_ns < scope["until_ns"]:
-                self.report.bad(f"log {log}: records at the end of the period are left out")
-            for index in inside:
-                header = headers[index]
-                wanted = header.use_case == scope["use_case"] and header.kind == DECISION
-                in_time = scope["since_ns"] <= header.time_ns < scope["until_ns"]
-                if wanted and in_time and (log, index) not in decisions:
-                    self.report.bad(f"{log}.{index}: a decision of the use case in the period is left out")
-            self.report.ok("logs complete over the period")
+                self.report.bad(f"log {log}: no record is here, not even to show that none is in the period")
+            elif inside:
+                if inside[-1] - inside[0] + 1 != len(inside):
+                    self.report.bad(f"log {log}: the records shown are not contiguous")
+                if inside[0] > 0 and headers[inside[0]].time_ns >= since:
+                    self.report.bad(f"log {log}: records at the beginning of the period are left out")
+                if inside[-1] < size - 1 and headers[inside[-1]].time_ns < until:
+                    self.report.bad(f"log {log}: records at the end of the period are left out")
+                wanted |= {
+                    (log, i)
+                    for i, h in headers.items()
+                    if h.kind == DECISION and h.use_case == scope["use_case"] and since <= h.time_ns < until
+                }
+            self.report.ok("logs shown over the whole period")
+        for log, index in sorted(wanted - self.shown):
+            self.report.bad(f"{log}.{index}: a decision of the use case in the period is left out")
+        for log, index in sorted(self.shown - wanted):
+            self.report.bad(f"{log}.{index}: a decision outside the use case or the period is put in")
 
-    def check_views(self) -> None:
-        for name, view in (("approvals.jsonl", approvals_view), ("checks.jsonl", checks_view)):
-            if list(read_lines(self.folder / name)) != view(self.events):
-                self.report.bad(f"{name}: it does not say what the proved events say")
+    # pages
+
+    def check_views(self, bundles: dict[str, dict[str, bytes]]) -> None:
+        releases = [self.release_line(digest, files) for digest, files in bundles.items()]
+        views = {
+            "approvals.jsonl": "".join(map(line_text, approvals_view(self.events))),
+            "checks.jsonl": "".join(map(line_text, checks_view(self.events))),
+            "release.json": json_text(releases),
+            "index.html": page(self.scope, self.first, len(self.shown), releases, self.events),
+        }
+        for name, text in views.items():
+            if read_file(self.folder / name, MAX_RELEASE_FILE) != text.encode():
+                self.report.bad(f"{name}: it does not say what the proved content says")
             else:
-                self.report.ok("views equal to the proved content")
+                self.report.ok("pages equal to the proved content")
+
+    def release_line(self, digest: str, files: dict[str, bytes]) -> dict[str, Any]:
+        known = self.history.releases[digest]
+        manifest, card = files["manifest.json"], files["card.md"]
+        approvals, state = known["approvals"], self.history.state(digest)
+        return release_view(digest, manifest, card, known["author"], approvals, state)
+
+
+def file_digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for part in iter(lambda: file.read(1 << 20), b""):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+UNREADABLE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ArithmeticError,
+    RecursionError,
+    MemoryError,
+    struct.error,
+)
+"""What a folder that is not evidence makes this program meet; all of it means: not verified."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -810,33 +1411,43 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
+    report = Report()
     try:
         verifier = Verifier(options.folder, options.log_key)
-        report = verifier.run()
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
-        text = f"the folder cannot be read as evidence: {type(error).__name__}: {error}"
-        print(json.dumps({"verified": False, "error": text}) if options.json else text)
-        return 2
+        report = verifier.report
+        verifier.run()
+    except UNREADABLE as error:
+        text = f"the folder cannot be read as evidence: {type(error).__name__}: {error}"[:500]
+        if not report.problems:
+            print(
+                json.dumps({"verified": False, "error": text}) if options.json else f"{text}\nNOT VERIFIED."
+            )
+            return 2
+        report.bad(f"the rest could not be checked: {text}")
     verified = not report.problems
     if options.json:
-        document = {
-            "verified": verified,
-            "holds": report.holds,
-            "problems": report.problems,
-            "notes": report.notes,
-        }
-        print(json.dumps(document, indent=2))
+        found = {"holds": report.holds, "problems": report.problems, "notes": report.notes}
+        print(json.dumps({"verified": verified, **found}, indent=2))
         return 0 if verified else 1
     for what, count in report.holds.items():
         print(f"  ok  {count:>7}  {what}")
-    for note in report.notes:
-        print(f"note  {note}")
+    for note in report.notes[:200]:
+        print(f"note  {printable(note)}")
     for problem in report.problems[:50]:
-        print(f" BAD  {problem}")
+        print(f" BAD  {printable(problem)}")
     if len(report.problems) > 50:
         print(f" BAD  and {len(report.problems) - 50} more")
     print("VERIFIED: everything in this folder holds." if verified else "NOT VERIFIED.")
     return 0 if verified else 1
+
+
+def printable(text: str) -> str:
+    """One line of plain characters: a folder cannot write to the terminal what it likes."""
+    return (
+        "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)[:1_000]
+        .encode(sys.stdout.encoding or "utf-8", "backslashreplace")
+        .decode(sys.stdout.encoding or "utf-8")
+    )
 
 
 if __name__ == "__main__":
