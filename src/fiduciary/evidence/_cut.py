@@ -18,7 +18,7 @@ import msgspec
 from fiduciary.errors import ConflictError, IntegrityError, NotFoundError
 from fiduciary.evidence import _verify_folder as offline
 from fiduciary.evidence._parquet import write_decisions
-from fiduciary.ledger import Kind, Ledger, Record, Tiles, Tree, decode_header
+from fiduciary.ledger import Kind, Ledger, Record, Tiles, Tree, decode_header, read_cosigned
 from fiduciary.registry import Registry, digest_text
 
 RANGE_RECORDS = 1_024
@@ -92,6 +92,7 @@ class _Cut:
 
     def run(self) -> dict[str, Any]:
         self.ledger.heads()
+        self.cosigned: set[tuple[str, int]] = set()
         self.heads = {CONTROL: self._head(CONTROL)}
         with (self.folder / "proofs.jsonl").open("w", encoding="utf-8") as self.proofs:
             events = self._control()
@@ -141,6 +142,7 @@ class _Cut:
 
     def _head(self, name: str) -> _Head:
         tiles = Tiles(self.ledger.folder(name))
+        cosigned = read_cosigned(self.ledger.folder(name))  # before the checkpoint, which then is not older
         note = tiles.read_checkpoint()
         checkpoint = self.ledger.keys(name).open(note)
         tree = Tree.resume(checkpoint.size, tiles.tile, tiles.tile)
@@ -148,6 +150,9 @@ class _Cut:
             raise IntegrityError(f"the tiles of log {name} do not lead to its signed root")
         (self.folder / "checkpoints").mkdir(exist_ok=True)
         (self.folder / "checkpoints" / f"{name}.txt").write_bytes(note)
+        if cosigned is not None:
+            self.cosigned.add((name, self.ledger.keys(name).open(cosigned).size))
+            (self.folder / "checkpoints" / f"{name}.cosigned.txt").write_bytes(cosigned)
         return _Head(name, note, checkpoint.size, tree, tiles)
 
     def _prove(self, head: _Head, start: int, headers: list[bytes]) -> None:
@@ -163,7 +168,7 @@ class _Cut:
             self.proofs.write(offline.line_text(line))
 
     def _consistency(self, events: list[dict[str, Any]]) -> None:
-        """Proofs that each log has only grown since every head that was recorded of it."""
+        """Proofs that each log has only grown since every head that was recorded of it or cosigned."""
         recorded = {
             (head["log"], head["size"])
             for event in events
@@ -171,7 +176,7 @@ class _Cut:
             for head in event["payload"]["heads"]
         }
         lines = []
-        for log, size in sorted(recorded):
+        for log, size in sorted(recorded | self.cosigned):
             head = self.heads.get(log)
             if head is None or size == 0:
                 continue

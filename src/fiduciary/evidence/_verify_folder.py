@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Verify an evidence folder: python3 verify.py [FOLDER] [--log-key KEY ...] [--json]
+"""Verify an evidence folder: python3 verify.py [FOLDER] [--log-key KEY ...] [--witness-key KEY ...] [--json]
 
 Standard library only (Python 3.8+), no network, no install. It trusts nothing but SHA-256, Ed25519 and the log
 keys you give it (or, with a warning, those in the folder). Use a copy of this program that you already have, or
@@ -12,7 +12,8 @@ compare this one with the published one: the folder comes from those whom you ch
    that the records of a range are contiguous, none left out;
 4. each disclosed payload against the commitment in its record; that no control event is withheld which was recorded
    in the clear; that what is called erased or pruned is so by events of the control log;
-5. each log against every head that the control log holds of it (RFC 9162 consistency proofs);
+5. each log against every head that the control log holds of it, and against the head that a witness cosigned
+   (RFC 9162 consistency proofs); for every witness key you give, that this witness cosigned (C2SP tlog-cosignature);
 6. each release: the digest of every file, the signature of its author, the approval by another person with another
    key, enrolled for that role, before it was promoted; what was live, and which cut-offs, at each decision;
 7. each scorecard decision again, from the row and the points: score, outcome and reasons, bit for bit. Other model
@@ -42,7 +43,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     Point = tuple[int, int, int, int]
     """Extended coordinates X, Y, Z, T with x = X/Z, y = Y/Z, x*y = T/Z."""
@@ -247,12 +248,15 @@ def consistent(old: int, size: int, old_root: bytes, root: bytes, proof: list[by
 # --- Signed notes and checkpoints, C2SP signed-note and tlog-checkpoint ---
 
 
-def parse_log_key(text: str) -> tuple[str, bytes, bytes]:
-    """`name+hash+base64(0x01 || public key)` to (name, key hash, public key); raises `ValueError`."""
+LOG_KEY, WITNESS_KEY = 0x01, 0x04
+
+
+def parse_log_key(text: str, kind: int = LOG_KEY) -> tuple[str, bytes, bytes]:
+    """`name+hash+base64(kind || public key)` to (name, key hash, public key); raises `ValueError`."""
     name, hash_hex, encoded = text.strip().split("+", 2)
     raw = base64.b64decode(encoded, validate=True)
-    if len(raw) != 33 or raw[0] != 1:
-        raise ValueError("not an Ed25519 log key")
+    if len(raw) != 33 or raw[0] != kind:
+        raise ValueError(f"not an Ed25519 key of type {kind:#04x}")
     key_hash = hashlib.sha256(name.encode() + b"\n" + raw).digest()[:4]
     if key_hash.hex() != hash_hex:
         raise ValueError("the key hash does not belong to this name and key")
@@ -280,6 +284,21 @@ def open_checkpoint(note: str, log_key: str) -> tuple[str, int, bytes]:
                     raise ValueError("its size or root is malformed")
                 return name, whole(int(size)), root
     raise ValueError("no valid signature of the log")
+
+
+def cosigned_at(note: str, witness_key: str) -> int:
+    """When (POSIX seconds) a witness cosigned a checkpoint, C2SP tlog-cosignature v1; raises `ValueError`."""
+    name, key_hash, public = parse_log_key(witness_key, WITNESS_KEY)
+    body, _, signatures = note.rpartition("\n\n")
+    for line in signatures.split("\n"):
+        parts = line.split(" ")
+        if len(parts) == 3 and parts[0] == "\u2014" and parts[1] == name:
+            raw = base64.b64decode(parts[2], validate=True)
+            when = int.from_bytes(raw[4:12], "big")
+            message = f"cosignature/v1\ntime {when}\n{body}\n".encode()
+            if raw[:4] == key_hash and when < 1 << 36 and ed25519_verify(public, raw[12:], message):
+                return when
+    raise ValueError(f"it has no valid cosignature of {name}")
 
 
 # --- Records: docs/formats/record.md ---
@@ -961,7 +980,7 @@ def plain_name(name: str) -> bool:
 class Verifier:
     """Checks one folder; `report` says what was found."""
 
-    def __init__(self, folder: Path, log_keys: list[str]) -> None:
+    def __init__(self, folder: Path, log_keys: list[str], witness_keys: Sequence[str] = ()) -> None:
         self.folder = folder
         self.given: dict[str, str] = {}
         for text in log_keys:
@@ -969,6 +988,13 @@ class Verifier:
                 self.given[parse_log_key(text)[0]] = text.strip()
             except ValueError as error:
                 raise ValueError(f"--log-key {text[:80]!r} is not a log key: {error}") from None
+        for text in witness_keys:
+            try:
+                parse_log_key(text, WITNESS_KEY)
+            except ValueError as error:
+                raise ValueError(f"--witness-key {text[:80]!r} is not a witness key: {error}") from None
+        self.witnesses = list(witness_keys)
+        self.grown: dict[tuple[str, int], list[bytes]] = {}
         self.report = Report()
         self.manifest: dict[str, Any] = {}
         self.scope: dict[str, Any] = {}
@@ -987,6 +1013,7 @@ class Verifier:
         self.check_proofs()
         self.check_events()
         self.check_heads()
+        self.check_witnesses()
         bundles = self.check_releases()
         self.check_decisions(bundles)
         self.check_gone()
@@ -1154,7 +1181,7 @@ class Verifier:
         for log, key in self.keys.items():
             if log != CONTROL and key not in self.announced.get(log, []):
                 self.report.bad(f"log {log}: the control log does not announce it with this key")
-        proofs = {
+        self.grown = {
             (str(line["log"]), whole(line["size"])): [decode64(h) for h in line["path"]]
             for line in read_lines(self.folder / "consistency.jsonl")
         }
@@ -1167,7 +1194,7 @@ class Verifier:
                 if log not in self.heads or old == 0:
                     continue
                 size, now = self.heads[log]
-                if consistent(old, size, root, now, proofs.get((log, old), [])):
+                if consistent(old, size, root, now, self.grown.get((log, old), [])):
                     self.report.ok("recorded heads that the logs are consistent with")
                 else:
                     place = f"control.{event['index']}"
@@ -1176,6 +1203,29 @@ class Verifier:
             self.report.bad("the control log records no heads of the logs")
         elif self.manifest.get("created") != time_text(self.last_heads):
             self.report.bad("manifest.json: created is not the time of the last heads on the control log")
+
+    def check_witnesses(self) -> None:
+        """Every log has only grown since the head that a witness cosigned; the named witnesses did cosign."""
+        for log, (size, now) in self.heads.items():
+            path = self.folder / "checkpoints" / f"{log}.cosigned.txt"
+            if not path.exists():
+                if self.witnesses:
+                    self.report.bad(f"log {log}: the folder holds no head of it that a witness cosigned")
+                continue
+            try:
+                note = read_file(path, 1 << 20).decode("utf-8")
+                _, old, root = open_checkpoint(note, self.keys[log])
+                grown = old and consistent(old, size, root, now, self.grown.get((log, old), []))
+                require(bool(grown), f"the log is not the one of {old} records that was cosigned")
+                for key in self.witnesses:
+                    when = time_text(cosigned_at(note, key) * 10**9)
+                    name = parse_log_key(key, WITNESS_KEY)[0]
+                    self.report.notes.append(
+                        f"log {log}: {name} cosigned its first {old} of {size} records, {when}"
+                    )
+                    self.report.ok("cosignatures of the witnesses you named")
+            except ValueError as error:
+                self.report.bad(f"cosigned head of log {log}: {error}")
 
     # releases
 
@@ -1409,11 +1459,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "--log-key", action="append", default=[], help="a log key you trust (name+hash+base64)"
     )
+    parser.add_argument(
+        "--witness-key", action="append", default=[], help="a witness that must have cosigned (type 0x04)"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
     report = Report()
     try:
-        verifier = Verifier(options.folder, options.log_key)
+        verifier = Verifier(options.folder, options.log_key, options.witness_key)
         report = verifier.report
         verifier.run()
     except UNREADABLE as error:
