@@ -17,7 +17,15 @@ from fiduciary.ledger._files import Files
 SECTOR = 512
 
 
-class Recorder(Files):
+class Stepwise(Files):
+    """Writes and syncs in two calls, so that something can happen between them."""
+
+    def write_durably(self, fd: int, data: bytes, offset: int) -> None:
+        self.pwrite(fd, data, offset)
+        self.fdatasync(fd)
+
+
+class Recorder(Stepwise):
     """Notes every change as a tuple, and passes it on to the real disk."""
 
     def __init__(self, root: Path) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from crash_story import check, live
 
+from crash_disk import Stepwise
+from crash_story import check, live
 from fiduciary.errors import LedgerError
-from fiduciary.ledger._files import Files
 
 CALLS = (
     "create",
@@ -32,7 +32,7 @@ CALLS = (
 STRIDE = 1 if os.environ.get("FIDUCIARY_CRASH_STATES") else 6
 
 
-class Failing(Files):
+class Failing(Stepwise):
     """Fails the n-th call of all, with this error; a failing write may leave half of its bytes."""
 
     def __init__(self, place: int, number: int) -> None:

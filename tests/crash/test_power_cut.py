@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from crash_disk import Disk, Recorder
 from crash_story import check, fresh, live
 

@@ -167,7 +167,7 @@ def test_a_restored_backup_brings_nothing_back(settings: Settings, tmp_path: Pat
 def test_a_crash_between_event_and_deed_is_finished_at_the_next_opening(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for step in ("puncture", "clean"):
+    for step in ("puncture", "_clean_log"):
         home = small_settings(settings.home.with_name(step))
         with Ledger.create(home) as ledger:
             pseudonym = filled(ledger)

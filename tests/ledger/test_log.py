@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from crash_disk import Stepwise
 from fiduciary.config import Settings
 from fiduciary.errors import (
     ConfigError,
@@ -24,6 +25,7 @@ from fiduciary.errors import (
 )
 from fiduciary.ledger import AsyncAppender, Entry, Kind, Ledger, Receipt
 from fiduciary.ledger._files import Files
+from fiduciary.ledger._log import LEASE_S
 from ledger_home import RELEASE, decision, emit_events, small_settings
 
 
@@ -250,6 +252,7 @@ def test_the_disk_reserve_is_kept(tmp_path: Path) -> None:
     with Ledger.create(small_settings(tmp_path / "home"), files=files) as ledger:
         append(ledger, 3)
         files.free = 1000
+        time.sleep(2 * LEASE_S)  # a look at the disk holds that long
         with pytest.raises(LedgerError, match="reserve"):
             append(ledger, 1)
         with pytest.raises(LedgerError, match="reserve"):
@@ -259,7 +262,7 @@ def test_the_disk_reserve_is_kept(tmp_path: Path) -> None:
         assert ledger.verify().ok
 
 
-class Slow(Files):
+class Slow(Stepwise):
     """A disk whose syncs wait until they are let go."""
 
     def __init__(self) -> None:
@@ -272,7 +275,7 @@ class Slow(Files):
 
 
 def test_one_sync_serves_many_waiters(tmp_path: Path) -> None:
-    class Counting(Files):
+    class Counting(Stepwise):
         syncs = 0
 
         def fdatasync(self, fd: int) -> None:

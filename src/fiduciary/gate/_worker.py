@@ -71,8 +71,7 @@ class Worker:
     def run(self, ready: Callable[[Addresses], None] | None = None, parent: int | None = None) -> None:
         """Serve until SIGTERM, SIGINT, or until `parent` (a file descriptor) reaches its end."""
         import uvloop
-        import sys
-        sys.setswitchinterval(float(os.environ.get('FIDSW','0.005')))
+
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._main(ready, parent))
 

@@ -157,7 +157,8 @@ def erase(ledger: Ledger, subject_id: str, *, by: str, reason: str) -> Erasure:
     pseudonym = ledger.vault.pseudonym(subject_id)
     point = point_of(pseudonym)
     with ledger.control():
-        places = list(_records_of(ledger, pseudonym))
+        indexed = {log: _indexed(ledger, log) for log in ledger.logs()}
+        places = list(_records_of(ledger, pseudonym, indexed))
         if not places:
             raise NotFoundError("no record is about this subject")
         obstacles = _obstacles(ledger, places, point)
@@ -172,17 +173,33 @@ def erase(ledger: Ledger, subject_id: str, *, by: str, reason: str) -> Erasure:
         )
     ledger.epoch.bump()
     puncture(ledger, [point])
-    clean(ledger, {point}, [pseudonym])
+    # What was sealed since we looked is past the end that the index had then. The index itself is no help any
+    # more: a publisher that comes after the puncture leaves the subject out of its rows.
+    marked = {(log, frame.index): frame for log, frame in places}
+    for log in ledger.logs():
+        for frame in ledger.reader(log).frames(indexed.get(log, 0)):
+            if frame.locator == pseudonym:
+                marked[log, frame.index] = frame
+    by_log: dict[str, list[Frame]] = {log: [] for log in ledger.logs()}
+    for (log, _), frame in marked.items():
+        by_log[log].append(frame)
+    for log, frames in by_log.items():
+        _clean_log(ledger, log, frames, [pseudonym])
     ledger.emit(COMPLETED, {"of": receipt.id})
     return Erasure(receipt, counts)
 
 
-def _records_of(ledger: Ledger, pseudonym: bytes) -> Iterator[tuple[str, Frame]]:
-    """Every frame that carries the pseudonym: by the index, and past its end by reading."""
-    for log in ledger.logs():
+def _indexed(ledger: Ledger, log: str) -> int:
+    """How many records a log's index covers."""
+    index = ledger.index(log)
+    return index.size if index is not None else 0
+
+
+def _records_of(ledger: Ledger, pseudonym: bytes, indexed: dict[str, int]) -> Iterator[tuple[str, Frame]]:
+    """Every frame that carries the pseudonym: by the index, and past the end it had by reading."""
+    for log, known in indexed.items():
         reader = ledger.reader(log)
         index = ledger.index(log)
-        known = index.size if index is not None else 0
         if index is not None:
             for row in index.search(subjects=[pseudonym], limit=1 << 62):
                 yield log, reader.frame_at(row.segment, row.offset, row.index)
@@ -245,34 +262,31 @@ def apply_erasures(ledger: Ledger) -> int:
     return len(back)
 
 
-def clean(ledger: Ledger, points: set[int], pseudonyms: list[bytes] | None = None) -> int:
+def clean(ledger: Ledger, points: set[int]) -> int:
     """Zero the locators of erased subjects and drop them from the indexes; returns the frames changed.
 
-    With `pseudonyms` their places come from the index and the frames past its end; without, every frame of
-    every log is looked at, and bodies that a sweep should have destroyed are destroyed as well.
+    Every frame of every log is looked at, and bodies that a sweep should have destroyed are destroyed as well.
     """
     changed = 0
     for log in ledger.logs():
-        reader = ledger.reader(log)
-        if pseudonyms is not None:
-            marked = [f for name, f in _records_of(ledger, pseudonyms[0]) if name == log]
-            found = list(pseudonyms)
-        else:
-            marked, seen = [], set()
-            for frame in reader.frames():
-                if frame.locator != NO_LOCATOR and point_of(frame.locator) in points:
-                    marked.append(frame)
-                    seen.add(frame.locator)
-                elif frame.state == TORN or (frame.state == PRUNED and any(frame.body)):
-                    marked.append(frame)
-            found = list(seen)
+        marked, seen = [], set()
+        for frame in ledger.reader(log).frames():
+            if frame.locator != NO_LOCATOR and point_of(frame.locator) in points:
+                marked.append(frame)
+                seen.add(frame.locator)
+            elif frame.state == TORN or (frame.state == PRUNED and any(frame.body)):
+                marked.append(frame)
         with _writable_index(ledger, log) as index:
-            if pseudonyms is None:
-                found += [s for s in index.subjects() if s not in found and point_of(s) in points]
-            _rewrite(ledger, log, marked)
-            index.forget_subjects(found)
+            seen.update(s for s in index.subjects() if point_of(s) in points)
+        _clean_log(ledger, log, marked, list(seen))
         changed += len(marked)
     return changed
+
+
+def _clean_log(ledger: Ledger, log: str, frames: list[Frame], pseudonyms: list[bytes]) -> None:
+    with _writable_index(ledger, log) as index:
+        _rewrite(ledger, log, frames)
+        index.forget_subjects(pseudonyms)
 
 
 def _rewrite(ledger: Ledger, log: str, frames: list[Frame], *, prune: bool = False) -> None:

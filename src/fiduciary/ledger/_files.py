@@ -15,6 +15,7 @@ import os
 from pathlib import Path
 
 _FALLOC_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+_DSYNC: int = getattr(os, "RWF_DSYNC", 0)
 
 
 class Files:
@@ -47,6 +48,24 @@ class Files:
 
     def fdatasync(self, fd: int) -> None:
         os.fdatasync(fd)
+
+    def write_durably(self, fd: int, data: bytes, offset: int) -> None:
+        """`pwrite` and `fdatasync`; where the kernel has it, in one call (RWF_DSYNC, Linux 4.7).
+
+        One call instead of two means one handing over of the interpreter lock instead of two, which is what
+        a group costs under load.
+        """
+        done = 0
+        if _DSYNC:
+            try:
+                done = os.pwritev(fd, (data,), offset, _DSYNC)
+            except OSError as error:
+                if error.errno not in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+            if done == len(data):
+                return
+        self.pwrite(fd, data[done:], offset + done)
+        self.fdatasync(fd)
 
     def fsync(self, fd: int) -> None:
         os.fsync(fd)

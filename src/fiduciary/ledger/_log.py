@@ -67,6 +67,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 16_384
 _SYNC_SEGMENTS = 2
+LEASE_S = 0.05
+"""How long a look at the disk's reserve holds, and how long an eraser may have to wait, seconds."""
 """A crash may lose tiles of the last segments; those of this many are always made again."""
 
 
@@ -140,6 +142,7 @@ class Log:
         self._commit_lock = threading.Lock()
         self._publish_lock = threading.Lock()
         self._commit_vault = VaultLock(common.vault_folder)
+        self._lease_end = 0.0
         self._publish_vault = VaultLock(common.vault_folder)
         self._writer: Writer | None = None
 
@@ -378,8 +381,10 @@ class Log:
             future.set_result(result)
         return future
 
-    def commit(self, entries: Sequence[Entry]) -> list[Receipt | FiduciaryError]:
+    def commit(self, entries: Sequence[Entry], *, keep_lease: bool = False) -> list[Receipt | FiduciaryError]:
         """Seal, write and sync one group; one receipt, or the entry's own error, for each entry.
+
+        `keep_lease`: more groups may follow closely; `rest` must be called when they do not.
 
         The entries have passed `check_entry`; together they fit in a segment. Raises `LedgerError` if the
         group was not recorded as a whole.
@@ -390,19 +395,43 @@ class Log:
             if self._segment is None:
                 raise LedgerError(f"log {self.name} is closed")
             try:
-                free = self._files.free_bytes(self.folder)
-                if free < self._common.settings.disk_reserve_bytes:
-                    raise LedgerError(
-                        f"log {self.name} takes nothing more: {free} bytes of disk are free, the reserve is "
-                        f"{self._common.settings.disk_reserve_bytes}"
-                    )
-                self._commit_vault.share()
+                self._take_lease()
             except OSError as error:
                 raise LedgerError(f"log {self.name} cannot be written: {error.strerror}") from None
             try:
                 return self._commit(entries)
             finally:
-                self._commit_vault.release()
+                if not keep_lease:
+                    self._end_lease()
+
+    def _take_lease(self) -> None:
+        """Look at the disk's reserve and keep erasures out, for this group and those that follow closely.
+
+        Each costs system calls, and under load every call is a handing over of the interpreter lock; so what
+        was found holds for `LEASE_S`. An eraser waits that long at most.
+        """
+        at = time.monotonic()
+        if self._lease_end > at:
+            return
+        self._end_lease()
+        free = self._files.free_bytes(self.folder)
+        if free < self._common.settings.disk_reserve_bytes:
+            raise LedgerError(
+                f"log {self.name} takes nothing more: {free} bytes of disk are free, the reserve is "
+                f"{self._common.settings.disk_reserve_bytes}"
+            )
+        self._commit_vault.share()
+        self._lease_end = at + LEASE_S
+
+    def _end_lease(self) -> None:
+        if self._lease_end:
+            self._lease_end = 0.0
+            self._commit_vault.release()
+
+    def rest(self) -> None:
+        """Nothing has come for a while: let erasures in."""
+        with self._commit_lock:
+            self._end_lease()
 
     def _commit(self, entries: Sequence[Entry]) -> list[Receipt | FiduciaryError]:
         vault, clock, name = self._common.vault, self._common.clock, self.name
@@ -550,6 +579,7 @@ class Log:
             if self._index is not None:
                 self._index.close()
                 self._index = None
+            self._end_lease()
             self._commit_vault.close()
             self._publish_vault.close()
             if self._lock_fd >= 0:

@@ -290,8 +290,7 @@ class Segment:
 
     def write_group(self, data: bytes, count: int) -> None:
         """Write one group of whole frames at the tail and make it durable."""
-        self.files.pwrite(self.fd, data, self.tail)
-        self.files.fdatasync(self.fd)
+        self.files.write_durably(self.fd, data, self.tail)
         self.tail += len(data)
         self.count += count
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 GROUP_RECORDS = 1_024
 GROUP_BYTES = 4 << 20
 _FRAME_ALLOWANCE = 1_024
+REST_S = 0.01
+"""How long the writer waits for another group before it lets go of what it holds for a run of groups."""
 
 
 class Token(Protocol):
@@ -132,11 +134,14 @@ class Writer:
                     break
                 log.fill_ahead()
                 self._idle = True
-                if not queue and not self._stopping:
-                    self._wake.acquire()
+                if not queue and not self._stopping and not self._wake.acquire(timeout=REST_S):
+                    log.rest()
+                    if not queue and not self._stopping:
+                        self._wake.acquire()
                 self._idle = False
                 continue
             self._write_group()
+        log.rest()
         self._stopped = True
         self._refuse_rest()
 
@@ -158,7 +163,7 @@ class Writer:
             return
         results: list[Receipt | FiduciaryError]
         try:
-            results = self._log.commit(entries)
+            results = self._log.commit(entries, keep_lease=True)
         except FiduciaryError as error:
             results = [error] * len(entries)
         except BaseException as error:  # a programmer's error must not leave callers waiting for ever
