@@ -33,6 +33,7 @@ import hmac
 import json
 import math
 import os
+import re
 import stat
 import struct
 import sys
@@ -401,11 +402,22 @@ GOVERNING = {
 """Event -> (roles of which the signer must hold one, must it be a person)."""
 MAY_BE_UNSIGNED = {"release.suspended"}
 ENDS = ("retired", "suspended", "rejected")
+PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:/|=~#-]{0,127}")
+RELEASE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+USE_CASE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+MAX_TEXT = 2_000
+MAX_RESULTS = 500
 
 
 def require(holds: Any, otherwise: str) -> None:
     if not holds:
         raise ValueError(otherwise)
+
+
+def require_text(payload: dict[str, Any], name: str, *, given: bool = False) -> None:
+    text = payload.get(name, "")
+    require(isinstance(text, str) and len(text) <= MAX_TEXT, f"{name} is not a short text")
+    require(text.strip() or not given, f"it gives no {name}")
 
 
 def key_id(public: str) -> str:
@@ -481,8 +493,9 @@ class History:
         return release["approved"] and not any(release[word] for word in ENDS)
 
     def _signer(self, event: str, payload: dict[str, Any], time_ns: int) -> dict[str, Any] | None:
+        by = payload["by"]
+        require(isinstance(by, str) and PARTY_NAME.fullmatch(by), "it does not say who acts")
         if "signature" not in payload and event in MAY_BE_UNSIGNED:
-            require(isinstance(payload["by"], str), "it does not say who acts")
             return None
         require(payload["scope"] == self.scope, f"it was signed for {payload['scope']!r}")
         signed = datetime.strptime(payload["signed"], "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=timezone.utc)
@@ -490,7 +503,6 @@ class History:
         nonce = payload["nonce"]
         require(len(nonce) == 32 and not set(nonce) - set("0123456789abcdef"), "it has no nonce")
         require(nonce not in self.nonces, "its statement was used before")
-        by = payload["by"]
         if event == "party.enrolled" and not self.parties:
             require(
                 payload["party"] == by and usable_key(payload["public"]), "the first party is not its own"
@@ -512,9 +524,10 @@ class History:
 
     def _party_enrolled(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         name, roles, by = p["party"], p["roles"], p["by"]
-        require(isinstance(name, str) and name, "the party has no name")
+        require(isinstance(name, str) and PARTY_NAME.fullmatch(name), "the party has no name")
         require(usable_key(p["public"]), "the public key is not usable")
         require(p["kind"] in ("person", "service"), "a party is a person or a service")
+        require(isinstance(roles, list), "the roles are not right")
         require(roles and len(set(roles)) == len(roles) and set(roles) <= ROLES, "the roles are not right")
         require(self.key_owner.get(p["public"], name) == name, "the key belongs to another party")
         before = self.parties.get(name)
@@ -530,6 +543,7 @@ class History:
         require(self.parties.get(name), f"{name} is not enrolled")
         left = [q for n, q in self.parties.items() if q and n != name and "officer" in q["roles"]]
         require(left, "the last officer cannot be removed")
+        require_text(p, "reason")
         self.parties[name] = None
 
     def _usecase_defined(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
@@ -538,6 +552,7 @@ class History:
         require(
             p["use_case"] == name and isinstance(name, str), "it names another use case than its document"
         )
+        require(USE_CASE_NAME.fullmatch(name), "the use case has no name")
         require(digest_of(canonical(document).encode()) == p["digest"], "its digest is not the document's")
         require(document["adverse"] in ("high", "low"), "adverse is high or low")
         high = document["adverse"] == "high"
@@ -560,8 +575,13 @@ class History:
 
     def _release_proposed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         require(p["release"] not in self.releases, "it was proposed before")
+        require(RELEASE_DIGEST.fullmatch(p["release"]), "it names no release")
         require(p["use_case"] in self.in_force, "its use case is not defined")
+        said = (p["name"], p["version"], p["family"], *p["signers"])
+        require(all(isinstance(text, str) for text in said), "it does not describe the release")
+        require(isinstance(p["signers"], list), "it does not say who signed the bundle")
         require(p["key"] in p["signers"], "the proposer has not signed the bundle")
+        require_text(p, "note")
         self.releases[p["release"]] = {
             "use_case": p["use_case"],
             "author": p["by"],
@@ -578,7 +598,9 @@ class History:
     def _release_checked(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         release, results = self._release(p), p["results"]
         require(not release["rejected"], "the release was rejected")
-        require(results and all(isinstance(r["ok"], bool) for r in results), "it has no results")
+        require(isinstance(results, list) and 0 < len(results) <= MAX_RESULTS, "it has no results")
+        named = all(isinstance(r["ok"], bool) and isinstance(r["name"], str) for r in results)
+        require(named, "a result does not say what it is of")
         require(
             all(r.get("severity", "block") in ("block", "warn") for r in results), "a severity is unknown"
         )
@@ -594,6 +616,7 @@ class History:
         require(not release["rejected"] and not release["suspended"], "the release is rejected or suspended")
         require(release["checks"] == (p["checked"], True), "it is not about the latest, green checks")
         require(by not in release["approvals"], f"{by} has approved before; it counts once")
+        require_text(p, "note")
         release["approvals"].append(by)
         needed = self.in_force[release["use_case"]]["approvals"]
         release["approved"] = release["approved"] or len(release["approvals"]) >= needed
@@ -603,7 +626,7 @@ class History:
         allowed = p["by"] == release["author"] or "validator" in who["roles"]
         require(allowed and not release["rejected"], "by neither a validator nor the author, or done before")
         require(p["release"] not in self.served[release["use_case"]], "the release has been live")
-        require(p["reason"].strip(), "it gives no reason")
+        require_text(p, "reason", given=True)
         release["rejected"] = True
         self.shadows.discard(p["release"])
 
@@ -616,6 +639,7 @@ class History:
         require(self._servable(release) and green and enough, "the release may not go live")
         spans = self.live_spans.get(release["use_case"])
         require(not spans or spans[-1][1] != p["release"], "the release is live already")
+        require_text(p, "note")
         return release
 
     def _release_promoted(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
@@ -624,18 +648,19 @@ class History:
 
     def _release_shadowed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         self._to_use(p)
+        require(p["release"] not in self.shadows, "the release is a shadow already")
         self.shadows.add(p["release"])
 
     def _release_suspended(self, p: dict[str, Any], index: int, who: dict[str, Any] | None) -> None:
         release = self._release(p)
         require(not release["suspended"], "the release is suspended already")
-        require(p["reason"].strip(), "it gives no reason")
+        require_text(p, "reason", given=True)
         release["suspended"] = True
 
     def _release_resumed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         release = self._release(p)
         require(release["suspended"] and p["by"] != release["author"], "not suspended, or by its author")
-        require(p["reason"].strip(), "it gives no reason")
+        require_text(p, "reason", given=True)
         release["suspended"] = False
 
     def _release_rolled_back(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
@@ -643,14 +668,14 @@ class History:
         require(p["from"] == history[-1], "it does not start from the last release")
         earlier = [d for d in history if d != history[-1] and self._servable(self.releases[d])]
         require(earlier and earlier[-1] == p["release"], "there is no such release to go back to")
-        require(p["reason"].strip(), "it gives no reason")
+        require_text(p, "reason", given=True)
         while history[-1] != p["release"]:
             history.pop()
         self.shadows.discard(p["release"])
 
     def _release_retired(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         release = self._release(p)
-        require(p["reason"].strip(), "it gives no reason")
+        require_text(p, "reason", given=True)
         release["retired"] = True
         self.shadows.discard(p["release"])
 
