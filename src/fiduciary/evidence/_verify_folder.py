@@ -311,6 +311,18 @@ DECISION, EVENT = 0, 1
 class Header:
     """The fields of a record header that are checked here; raises `ValueError` for other bytes."""
 
+    __slots__ = (
+        "commitment",
+        "index",
+        "kind",
+        "release",
+        "retention",
+        "rules",
+        "sealed",
+        "time_ns",
+        "use_case",
+    )
+
     def __init__(self, data: bytes) -> None:
         if len(data) < HEADER.size + 33:
             raise ValueError("a record header is too short")
