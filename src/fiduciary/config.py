@@ -85,7 +85,7 @@ class GateSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set, with its default."""
 
-    home: Path = Path(".")
+    home: Path = Path()
     tenant: str = "local"
     region: str = "eu"
     ledger: LedgerSettings = LedgerSettings()

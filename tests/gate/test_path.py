@@ -154,7 +154,7 @@ def test_when_the_ledger_cannot_write_nothing_is_answered(
     assert gate.ask().status == 200
     log = gate.worker.path.recorder.log
 
-    def full(entries: object) -> None:
+    def full(entries: object, **_: object) -> None:
         raise LedgerError("the disk is full")
 
     monkeypatch.setattr(log, "commit", full)
@@ -187,9 +187,9 @@ def test_a_ledger_that_does_not_confirm_in_time_is_a_refusal(
     log = gate.worker.path.recorder.log
     real, held = log.commit, threading.Event()
 
-    def slow(entries: Any) -> Any:
+    def slow(entries: Any, **options: bool) -> Any:
         held.wait(5)
-        return real(entries)
+        return real(entries, **options)
 
     monkeypatch.setattr(log, "commit", slow)
     began = time.monotonic()
@@ -204,9 +204,9 @@ def test_more_than_may_be_in_flight_are_turned_away(fresh: Fresh, monkeypatch: p
     log = gate.worker.path.recorder.log
     real, held = log.commit, threading.Event()
 
-    def slow(entries: Any) -> Any:
+    def slow(entries: Any, **options: bool) -> Any:
         held.wait(5)
-        return real(entries)
+        return real(entries, **options)
 
     monkeypatch.setattr(log, "commit", slow)
     with ThreadPoolExecutor(8) as pool:
@@ -224,9 +224,9 @@ def test_draining_answers_what_was_asked_and_takes_nothing_new(
     log = gate.worker.path.recorder.log
     real, held = log.commit, threading.Event()
 
-    def slow(entries: Any) -> Any:
+    def slow(entries: Any, **options: bool) -> Any:
         held.wait(5)
-        return real(entries)
+        return real(entries, **options)
 
     monkeypatch.setattr(log, "commit", slow)
     body = json.dumps({"use_case": USE, "subject": "s", "features": ROW}).encode()

@@ -8,6 +8,7 @@ from typing import Any
 
 import lightgbm
 import pytest
+
 from tree_models import train_lightgbm
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tree_models import contract_of, messy_rows
 
 from fiduciary.errors import ModelError
 from fiduciary.models import load_scorer
 from fiduciary.models._lightgbm import Reference, import_lightgbm, parse
 from fiduciary.models._shap import draw_rows
 from fiduciary.models._trees import TreeScorer
+from tree_models import contract_of, messy_rows
 
 Trained = Callable[..., Any]
 

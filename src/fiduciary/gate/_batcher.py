@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from fiduciary.gate.path import Question
 
 SLICE_ROWS = 32
-"""Rows after which a turn's questions are split over several calls, so that the ledger has the first rows on their way
-to the disk while the next are scored."""
+"""Rows after which a turn's questions are split over several calls, so that the ledger has the first rows on
+their way to the disk while the next are scored."""
 
 THREAD_NS = 8_000_000
 """Expected length of a kernel call from which on it runs in a thread, nanoseconds."""
