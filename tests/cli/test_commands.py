@@ -58,8 +58,8 @@ STEPS: list[Step] = [
     ("release", "reject", "credit@3", "--reason", "too small", "--as", "grace"),
     ("registry", "list"),
     ("registry", "at", "2026-01-01T12:00Z"),
-    ("replay", "gate-0.0"),
-    ("replay", "--use-case", USE),
+    ("replay", "gate-0.0", "--as", "grace"),
+    ("replay", "--use-case", USE, "--as", "grace"),
     ("evidence", "--decision", "gate-0.1", "--out", "{files}/one", "--as", "aud"),
     ("evidence", "--use-case", USE, "--since", "2020-01-01", "--out", "{files}/all", "--as", "aud"),
     ("ledger", "heads"),
@@ -176,9 +176,10 @@ MISTAKES: list[tuple[Step, int, str]] = [
     (("release", "export", "credit@7", "--key", "ada", "--out", "{files}/x"), 5, "credit@1"),
     (("release", "card", "nothing"), 5, "no release 'nothing'"),
     (("registry", "at", "yesterday"), 2, "is not a time"),
-    (("replay",), 2, "name one decision"),
-    (("replay", "gate-0.9999"), 5, "no record"),
-    (("replay", "control.1"), 6, "an event"),
+    (("replay", "--as", "grace"), 2, "name one decision"),
+    (("replay", "gate-0.0", "--as", "ada"), 4, "it needs the role"),
+    (("replay", "gate-0.9999", "--as", "grace"), 5, "no record"),
+    (("replay", "control.1", "--as", "grace"), 6, "an event"),
     (("evidence", "--out", "{files}/x", "--as", "aud"), 2, "--decision"),
     (("evidence", "--use-case", USE, "--out", "{files}/x", "--as", "aud"), 2, "--since"),
     (("evidence", "--decision", "gate-0.1", "--out", "{files}/x", "--as", "ada"), 4, "it needs the role"),
@@ -239,7 +240,7 @@ def test_without_a_home_there_is_one_plain_line(desk: Desk, tmp_path: Path, step
 
 def test_a_person_erased_is_gone_for_every_command(desk: Desk) -> None:
     desk.do("ledger", "erase", "--subject", "c-1", "--reason", "request 9", "--as", "olga")
-    assert desk.type("replay", "gate-0.1").code == 7
+    assert desk.type("replay", "gate-0.1", "--as", "grace").code == 7
     assert json.loads(desk.do("ledger", "show", "gate-0.1", "--as", "aud", "--json").out)["content"] is None
     assert json.loads(desk.do("ledger", "search", "--subject", "c-1", "--as", "aud", "--json").out) == []
     desk.do("ledger", "verify")
@@ -295,4 +296,4 @@ def test_serve_and_decide(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     finally:
         gate.send_signal(signal.SIGTERM)
         assert gate.wait(30) == 0
-    assert "the same again" in desk.do("replay", answer["id"]).out
+    assert "the same again" in desk.do("replay", answer["id"], "--as", "grace").out

@@ -114,7 +114,7 @@ class _Story:
         declined = self.ask(rows)
 
         self.title("Decided again from the record: the same bits")
-        self.run("replay", declined)
+        self.run("replay", declined, "--as", "vera")
 
         self.title("One folder for an outsider, verified with nothing but Python")
         folder = self.out / "evidence"
@@ -132,7 +132,7 @@ class _Story:
         for verb, party in (("sign", "ada"), ("approve", "vera"), ("promote", "otto")):
             self.run("release", verb, "credit@2", "--as", party)
         second = self.ask(rows)
-        self.run("replay", second)
+        self.run("replay", second, "--as", "vera")
 
         self.title("The stop button: the next answer is a refusal; then back to the release before")
         self.run("release", "suspend", "credit@2", "--reason", "a validator found a fault", "--as", "otto")
@@ -143,7 +143,7 @@ class _Story:
         self.title("A person is erased; every proof still holds")
         self.run("ledger", "erase", "--subject", "applicant-1", "--reason", "request 17", "--as", "olga")
         self.stop_gate()
-        self.run("replay", "--use-case", "credit")
+        self.run("replay", "--use-case", "credit", "--as", "vera")
         self.run("ledger", "verify")
         self.run("registry", "list")
         self.output.say(

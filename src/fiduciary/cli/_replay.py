@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fiduciary.cli._home import Home, with_home
+from fiduciary.cli._home import Home, acting, with_home
 from fiduciary.cli._output import Output
 from fiduciary.errors import IntegrityError, UsageError
 
@@ -13,11 +13,15 @@ from fiduciary.errors import IntegrityError, UsageError
 @click.argument("decision", required=False)
 @click.option("--use-case", default=None, help="Replay every decision of a use case instead of one.")
 @click.option("--limit", default=100_000, show_default=True, help="With --use-case: at most so many.")
+@acting
 @with_home
-def replay(output: Output, home: Home, decision: str | None, use_case: str | None, limit: int) -> None:
+def replay(
+    output: Output, home: Home, decision: str | None, use_case: str | None, limit: int, party: str
+) -> None:
     """Decide DECISION (such as gate-0.17) again from release and record; it must be the same, bit for bit."""
     from fiduciary.decision import Replayer
 
+    home.require(party, "replay", "Record")
     if (decision is None) == (use_case is None):
         raise UsageError("name one decision, such as gate-0.17, or give --use-case")
     replayer = Replayer(home.ledger, home.registry)
