@@ -1,7 +1,7 @@
 """Evidence: a folder cut from the ledger that an outsider verifies and replays with no install and no network.
 
 `cut` writes it; the verifier that travels in it is `_verify_folder.py`, one file of the standard library, so
-that what checks the bank's word is short enough to read. tests/evidence breaks a folder in every way and
+that an outsider can read what checks the bank's word. tests/evidence breaks a folder in every way and
 expects it to be refused.
 """
 
