@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.ready-dev
 READY := $(VENV)/.ready
 
-.PHONY: help demo test check lock clean
+.PHONY: help demo test bench lock clean
 help: ## what can be made
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 22
 
@@ -35,6 +35,8 @@ test: $(STAMP) ## types, lint, import floors, docs and all fast tests
 	$(BIN)/pytest -n 2 --dist loadfile
 
 -include $(wildcard make/*.mk)
+
+bench: bench-shap bench-ledger bench-serve ## every benchmark, one after the other (bench-serve needs wrk)
 
 lock: $(STAMP) ## pin every dependency again, with hashes and without index addresses
 	cd requirements && for name in base all dev; do ../$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-header $$name.in -o $$name.lock; done
