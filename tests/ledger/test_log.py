@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import multiprocessing
 import threading
@@ -362,3 +363,23 @@ def test_several_loops_and_threads_write_one_log(ledger: Ledger) -> None:
     for thread in threads:
         thread.join()
     assert sorted(seen) == list(range(350))
+
+
+def test_a_failing_commit_does_not_keep_erasures_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Ledger.create(small_settings(tmp_path / "home")) as ledger:
+        log = ledger.shard("gate-0", group_commit=False)
+        lock = (tmp_path / "home" / "vault" / "lock").open("r+b")
+        entry = decision(ledger, "anna")
+        log.commit([entry], keep_lease=True)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+        def broken(_: object) -> None:
+            raise RuntimeError
+
+        with monkeypatch.context() as patched:
+            patched.setattr(log, "_commit", broken)
+            with pytest.raises(RuntimeError):
+                log.commit([entry], keep_lease=True)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        lock.close()

@@ -399,10 +399,13 @@ class Log:
             except OSError as error:
                 raise LedgerError(f"log {self.name} cannot be written: {error.strerror}") from None
             try:
-                return self._commit(entries)
-            finally:
-                if not keep_lease:
-                    self._end_lease()
+                results = self._commit(entries)
+            except BaseException:  # whoever failed may never come to rest
+                self._end_lease()
+                raise
+            if not keep_lease:
+                self._end_lease()
+            return results
 
     def _take_lease(self) -> None:
         """Look at the disk's reserve and keep erasures out, for this group and those that follow closely.
