@@ -16,7 +16,7 @@ from fiduciary.config import Settings
 from fiduciary.errors import NotFoundError, UsageError
 from fiduciary.identity import Authorizer, PartyKey, Principal, Resource
 from fiduciary.ledger import Ledger
-from fiduciary.registry import Registry, read_bundle
+from fiduciary.registry import Registry, read_manifest
 
 acting = click.option(
     "--as", "party", required=True, help="The party that acts; its key lies in keys/parties."
@@ -84,10 +84,11 @@ class Home:
         """The digest of a release named by digest, its first digits, or `name@version`."""
         known = {r.digest: f"{r.name}@{r.version}" for r in self.registry.states().releases.values()}
         if self.drafts.is_dir():
-            for folder in sorted(self.drafts.iterdir()):
-                if folder.name not in {digest[7:] for digest in known}:
-                    found = read_bundle(folder).manifest
-                    known[f"sha256:{folder.name}"] = f"{found.name}@{found.version}"
+            for manifest in sorted(self.drafts.glob("*/manifest.json")):
+                digest = f"sha256:{manifest.parent.name}"
+                if digest not in known:  # only its label is wanted here; whoever uses the bundle verifies it
+                    found = read_manifest(manifest.read_bytes())
+                    known[digest] = f"{found.name}@{found.version}"
         text = reference.removeprefix("sha256:")
         hits = [
             d

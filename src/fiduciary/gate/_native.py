@@ -7,7 +7,6 @@ they are.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
 from hashlib import sha256
@@ -19,6 +18,7 @@ from fiduciary.decision import DecisionRecord
 from fiduciary.errors import FiduciaryError, LimitError, MalformedRequestError
 from fiduciary.gate import _limits as limits
 from fiduciary.gate._http import Exchange
+from fiduciary.gate._json import parse, refuse_duplicates
 from fiduciary.gate._servables import Servable
 from fiduciary.gate.path import Question
 from fiduciary.ledger import Receipt
@@ -167,14 +167,7 @@ def require_json(exchange: Exchange) -> None:
 
 def read_ask(body: bytes) -> Ask:
     """Parse the envelope. Raises `MalformedRequestError`; never repeats what was sent."""
-    try:
-        ask = _decode(body)
-    except msgspec.ValidationError as error:
-        raise MalformedRequestError(f"the request does not have the right form: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MalformedRequestError("the body is not valid JSON in UTF-8") from None
-    except RecursionError:
-        raise LimitError("the body is nested too deeply") from None
+    ask = parse(_decode, body)
     single = ask.features is not msgspec.UNSET
     if single == (ask.rows is not msgspec.UNSET):
         raise MalformedRequestError("give either subject and features, or rows")
@@ -193,23 +186,6 @@ def read_ask(body: bytes) -> Ask:
     if body.count(b'"') - inside != 2 * keys or b"\\" in body:
         refuse_duplicates(body)
     return ask
-
-
-def refuse_duplicates(body: bytes) -> None:
-    """Read the body slowly and raise `MalformedRequestError` if a key of the envelope comes twice."""
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        document = dict(found)
-        if len(document) != len(found):
-            raise MalformedRequestError("a key comes twice in one object")
-        return document
-
-    try:
-        json.loads(body, object_pairs_hook=pairs, parse_int=float)
-    except RecursionError:
-        raise LimitError("the body is nested too deeply") from None
-    except ValueError:
-        raise MalformedRequestError("the body is not valid JSON in UTF-8") from None
 
 
 def _check_size(raw: bytes) -> None:

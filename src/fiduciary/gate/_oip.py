@@ -24,12 +24,12 @@ from fiduciary.decision import DecisionRecord
 from fiduciary.errors import (
     ContractError,
     FiduciaryError,
-    LimitError,
     MalformedRequestError,
     NotFoundError,
 )
 from fiduciary.gate import _limits as limits
 from fiduciary.gate._http import Exchange
+from fiduciary.gate._json import parse, refuse_duplicates
 from fiduciary.gate._native import require_json
 from fiduciary.gate._servables import Servable
 from fiduciary.gate.path import Question
@@ -84,16 +84,7 @@ _decode = msgspec.json.Decoder(Infer).decode
 
 def read_infer(body: bytes) -> Infer:
     """Parse a REST inference request. Raises `MalformedRequestError`; never repeats what was sent."""
-    from fiduciary.gate._native import refuse_duplicates
-
-    try:
-        infer = _decode(body)
-    except msgspec.ValidationError as error:
-        raise MalformedRequestError(f"the request does not have the right form: {error}") from None
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        raise MalformedRequestError("the body is not valid JSON in UTF-8") from None
-    except RecursionError:
-        raise LimitError("the body is nested too deeply") from None
+    infer = parse(_decode, body)
     refuse_duplicates(body)
     return infer
 

@@ -7,7 +7,15 @@ differ by person and by key, and what was live at any moment has one answer. For
 """
 
 from fiduciary.registry._build import approved_rows, build, sign
-from fiduciary.registry._bundle import Bundle, File, Manifest, digest_hex, digest_text, read_bundle
+from fiduciary.registry._bundle import (
+    Bundle,
+    File,
+    Manifest,
+    digest_hex,
+    digest_text,
+    read_bundle,
+    read_manifest,
+)
 from fiduciary.registry._canonical import canonical
 from fiduciary.registry._checks import release_checks
 from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope, pae, sign_envelope
@@ -57,6 +65,7 @@ __all__ = [
     "open_envelope",
     "pae",
     "read_bundle",
+    "read_manifest",
     "read_use_case",
     "release_checks",
     "sign",
