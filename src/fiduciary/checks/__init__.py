@@ -1,0 +1,27 @@
+"""Checks: pure functions that look at a sample, a model or plain facts and give one numbered result.
+
+They know no storage and no network. A rule pack names a check and its parameters; `CATALOGUE` is the closed
+vocabulary it chooses from, `run_check` runs one, `battery` many. docs/checks.md has an entry for each, and each
+statistic is held to an independent oracle in tests/checks.
+"""
+
+from fiduciary.checks._catalogue import CATALOGUE, battery, find_check, lacking, run_check
+from fiduciary.checks._check import Check, Kind, Param, Stage
+from fiduciary.checks._result import CheckResult
+from fiduciary.checks._sample import Ranking, Sample, Subject
+
+__all__ = [
+    "CATALOGUE",
+    "Check",
+    "CheckResult",
+    "Kind",
+    "Param",
+    "Ranking",
+    "Sample",
+    "Stage",
+    "Subject",
+    "battery",
+    "find_check",
+    "lacking",
+    "run_check",
+]
