@@ -129,7 +129,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     @cached_property
     def missing(self) -> NDArray[np.intp]:
         """Missing values per feature, (features,)."""
-        return np.isnan(self.rows).sum(axis=0, dtype=np.intp)
+        return np.asarray(np.isnan(self.rows).sum(axis=0), dtype=np.intp)
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
