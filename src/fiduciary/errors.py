@@ -142,6 +142,12 @@ class OverloadedError(FiduciaryError):
     status, kind, title, exit_code = 503, "overloaded", "The service is busy", 15
 
 
+class JointError(FiduciaryError):
+    """A joint job ended without a result: a party refused, failed, stalled or disappeared."""
+
+    status, kind, title, exit_code = 409, "joint", "The joint job ended without a result", 30
+
+
 def every_error() -> list[type[FiduciaryError]]:
     """All error classes, for the documentation test and the OpenAPI document."""
     found: list[type[FiduciaryError]] = []
