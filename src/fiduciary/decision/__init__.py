@@ -9,6 +9,7 @@ from fiduciary.decision._decider import Decider, Verdict, outcomes
 from fiduciary.decision._record import (
     REFUSED,
     DecisionRecord,
+    Notice,
     decode_record,
     encode_record,
     refusal_record,
@@ -21,6 +22,7 @@ __all__ = [
     "Decider",
     "DecisionRecord",
     "Difference",
+    "Notice",
     "Replay",
     "Replayer",
     "Summary",

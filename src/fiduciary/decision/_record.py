@@ -13,6 +13,15 @@ REFUSED = "refused"
 NOTHING = msgspec.Raw(b"{}")
 
 
+class Notice(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """A notice that a rule in force asks for."""
+
+    code: str
+    rule: str
+    within_days: int | None = None
+    """Days from the decision; none: with it."""
+
+
 class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """One decision as recorded. Field order is the order in the JSON; floats are shortest round-trip decimals.
 
@@ -46,6 +55,22 @@ class DecisionRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_d
     """For a refusal: the problem type, without its prefix."""
     detail: str = ""
     door: str = "native"
+    rulebook: str = ""
+    """Digest of the rulebook (the pack rules in force that day); the control log's `rules.resolved` names it."""
+    basis: str = ""
+    """The use case's lawful basis."""
+    consent: str = ""
+    """The caller's reference to the subject's consent."""
+    region: str = ""
+    """The subject's region as the caller named it, else the gate's."""
+    opted_out: bool = False
+    """The subject does not want to be decided about by a machine alone."""
+    referred_by: str = ""
+    """The rule that gave the outcome to a person; the cut-offs alone said otherwise."""
+    human: str = ""
+    """Who is to decide what a rule has referred."""
+    notices: list[Notice] = []
+    """What must be told to the subject."""
 
 
 _encode = msgspec.json.Encoder().encode
