@@ -5,22 +5,27 @@ vocabulary it chooses from, `run_check` runs one, `battery` many. docs/checks.md
 statistic is held to an independent oracle in tests/checks.
 """
 
+from fiduciary.checks._card import CardColumn, DataCard, Estimation, describe
 from fiduciary.checks._catalogue import CATALOGUE, battery, find_check, lacking, run_check
 from fiduciary.checks._check import Check, Kind, Param, Stage
 from fiduciary.checks._result import CheckResult
-from fiduciary.checks._sample import Ranking, Sample, Subject
+from fiduciary.checks._sample import Arrears, Sample, Subject
 
 __all__ = [
     "CATALOGUE",
+    "Arrears",
+    "CardColumn",
     "Check",
     "CheckResult",
+    "DataCard",
+    "Estimation",
     "Kind",
     "Param",
-    "Ranking",
     "Sample",
     "Stage",
     "Subject",
     "battery",
+    "describe",
     "find_check",
     "lacking",
     "run_check",

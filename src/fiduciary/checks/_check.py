@@ -35,6 +35,9 @@ Kind = Literal[
 Stage = Literal["release", "serve", "watch", "evidence"]
 ParamType = type[float] | type[int] | type[str] | type[bool] | type[list[Any]] | type[dict[str, Any]]
 
+WATCHED: tuple[Stage, ...] = ("release", "watch")
+"""Stages of a check that is also run on a schedule."""
+
 MAX_PARAM_ITEMS = 10_000
 MAX_PARAM_TEXT = 10_000
 

@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary.errors import UsageError
+from fiduciary.models import Ranking, ranking
 
 if TYPE_CHECKING:
+    from fiduciary.checks._card import DataCard, Estimation
     from fiduciary.models import Baseline, Contract, Scorer
 
 F64 = NDArray[np.float64]
@@ -24,29 +26,17 @@ Text = NDArray[Any]
 MAX_ROWS = 50_000_000
 
 
-class Ranking(msgspec.Struct, frozen=True):
-    """Scores with outcomes, tied scores together, riskiest last. Rows without a finite score are left out."""
+class Arrears(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """Days past due and amounts, per row: the facts from which a default label can be derived again."""
 
-    values: F64
-    """Distinct scores, ascending, (k,)."""
-    events: F64
-    """Adverse events at each score, (k,)."""
-    rest: F64
-    """Rows without the event at each score, (k,)."""
-    inverse: NDArray[np.intp]
-    """For each kept row, the place of its score in `values`, (m,)."""
-    outcomes: NDArray[np.bool_]
-    """For each kept row, whether the event happened, (m,)."""
-
-    @property
-    def bad(self) -> int:
-        """How many events."""
-        return int(self.events.sum())
-
-    @property
-    def good(self) -> int:
-        """How many rows without the event."""
-        return int(self.rest.sum())
+    days_past_due: F64
+    """(n,) consecutive days for which the obligation was material and past due."""
+    amount: F64
+    """(n,) past due, currency."""
+    exposure: F64
+    """(n,) whole on-balance exposure to the obligor, currency."""
+    unlikely_to_pay: NDArray[np.bool_]
+    """(n,) another indication of unlikeliness to pay (Art. 178(3))."""
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
@@ -90,8 +80,10 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """(n,) business segment or portfolio."""
     period: Text | None = None
     """(n,) text: month, quarter or year."""
-    labels: dict[str, Text] = {}
-    """Feature -> (n,) raw values as the source had them, text; for schema and re-coding checks."""
+    overridden: NDArray[np.bool_] | None = None
+    """(n,) True: a person set aside the model's grade or decision."""
+    arrears: Arrears | None = None
+    """What a default is made of (CRR Art. 178), to label the sample again."""
 
     def __post_init__(self) -> None:
         _check(self)
@@ -148,30 +140,13 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True, dict=True, eq=False):
     """The use case document."""
     facts: Any = None
     """Governance facts (`checks.Facts`)."""
-    card: dict[str, Any] | None = None
-    """What the data card or the release's documents declare: base rate, columns, control totals, lineage."""
+    table: dict[str, Text] | None = None
+    """The raw table as it was read, column -> values, before any contract: what data checks look at."""
+    card: DataCard | None = None
+    """What the source declares of that table: base rate, columns, control totals, lineage."""
+    estimation: Estimation | None = None
+    """What the institution declares of its estimates: margins of conservatism, default definition, performance."""
     seed: int = 0
-
-
-def ranking(scores: F64, outcomes: NDArray[np.bool_]) -> Ranking:
-    """Sort once: distinct scores with their events. Rows without a finite score are left out."""
-    scores = np.asarray(scores, dtype=np.float64)
-    events = np.asarray(outcomes, dtype=np.bool_)
-    finite = np.isfinite(scores)
-    if not finite.all():
-        scores, events = scores[finite], events[finite]
-    order = np.argsort(scores)
-    ordered = scores[order]
-    new = np.empty(len(ordered), dtype=np.bool_)
-    new[:1] = True
-    np.not_equal(ordered[1:], ordered[:-1], out=new[1:])
-    place = np.cumsum(new) - 1
-    inverse = np.empty(len(ordered), dtype=np.intp)
-    inverse[order] = place
-    k = int(place[-1]) + 1 if len(place) else 0
-    bad = np.bincount(inverse[events], minlength=k).astype(np.float64)
-    total = np.bincount(inverse, minlength=k)
-    return Ranking(ordered[new], bad, total - bad, inverse, events)
 
 
 _PER_ROW = (
@@ -190,6 +165,7 @@ _PER_ROW = (
     "weights",
     "segments",
     "period",
+    "overridden",
 )
 
 
@@ -208,9 +184,13 @@ def _check(sample: Sample) -> None:
         array = getattr(sample, name)
         if array is not None and array.shape != (n,):
             raise UsageError(f"{name} must have shape ({n},), not {array.shape}")
-    for what, arrays in (("group", sample.groups), ("label", sample.labels)):
-        for name, array in arrays.items():
-            if array.shape != (n,):
-                raise UsageError(f"{what} {name!r} must have shape ({n},), not {array.shape}")
-    if sample.outcomes is not None and sample.outcomes.dtype != np.bool_:
-        raise UsageError("outcomes are true where the adverse event happened, else false (dtype bool)")
+    arrears = sample.arrears
+    named = {f"group {name!r}": array for name, array in sample.groups.items()}
+    if arrears is not None:
+        named |= {f"arrears.{name}": getattr(arrears, name) for name in arrears.__struct_fields__}
+    for what, array in named.items():
+        if array.shape != (n,):
+            raise UsageError(f"{what} must have shape ({n},), not {array.shape}")
+    for what, flags in (("outcomes", sample.outcomes), ("overridden", sample.overridden)):
+        if flags is not None and flags.dtype != np.bool_:
+            raise UsageError(f"{what} must be true or false for every row (dtype bool)")

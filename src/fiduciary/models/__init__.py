@@ -14,7 +14,7 @@ from fiduciary.models._frame import DraftContract, events_of, infer_contract, re
 from fiduciary.models._lightgbm import import_lightgbm
 from fiduciary.models._lightgbm_training import train_lightgbm
 from fiduciary.models._linear import import_linear
-from fiduciary.models._metrics import auc, auc_error, ks
+from fiduciary.models._metrics import Ranking, auc, auc_error, ks, ks_at, ranking
 from fiduciary.models._reasons import Reason, ReasonPlan, vague
 from fiduciary.models._row import CompiledContract, expected
 from fiduciary.models._scorecard import Points, PointsRow, Scorecard
@@ -53,6 +53,7 @@ __all__ = [
     "Points",
     "PointsRow",
     "Quality",
+    "Ranking",
     "Reason",
     "ReasonPlan",
     "Relation",
@@ -71,9 +72,11 @@ __all__ = [
     "import_xgboost",
     "infer_contract",
     "ks",
+    "ks_at",
     "load_scorer",
     "probability",
     "quality",
+    "ranking",
     "read_table",
     "refuse_pickle",
     "split_rows",
