@@ -102,7 +102,9 @@ def natural(label: str) -> list[tuple[int, float, str]]:
 
 
 def labels_of(array: Text) -> tuple[list[str], NDArray[np.intp]]:
-    """Distinct labels as text in natural order, and for each row the place of its label; missing is "missing"."""
+    """Distinct labels as text in natural order, and for each row the place of its label; missing is
+    "missing".
+    """
     if array.dtype.kind == "U":
         kinds, inverse = np.unique(array, return_inverse=True)
         texts = [str(k) or "missing" for k in kinds]
@@ -150,7 +152,8 @@ def band_edges(ordered: F64, bands: int) -> F64:
         return np.zeros(0)
     cuts = ordered[np.unique(np.arange(1, bands) * n // bands)]
     cuts = np.unique(cuts)
-    return cuts[cuts > ordered[0]]
+    inner: F64 = cuts[cuts > ordered[0]]
+    return inner
 
 
 def group_sums(place: NDArray[np.intp], k: int, values: F64 | None = None) -> F64:
