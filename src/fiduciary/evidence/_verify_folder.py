@@ -56,6 +56,7 @@ MAX_DOCUMENT = 64 << 20
 MAX_LINE = 16 << 20
 MAX_RELEASE_FILE = 1 << 30
 MAX_TREE = 2**63
+MAX_DEPTH = 32
 
 
 def read_json(raw: bytes | str) -> Any:
@@ -351,8 +352,10 @@ def named_digest(raw: bytes) -> str:
 # --- Canonical JSON, RFC 8785 ---
 
 
-def canonical(value: Any) -> str:
+def canonical(value: Any, depth: int = 0) -> str:
     """The one spelling of a JSON value that digests and signatures are over."""
+    if depth > MAX_DEPTH:
+        raise ValueError("a JSON value is nested too deep")
     if value is None or value is True or value is False:
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, str):
@@ -361,8 +364,8 @@ def canonical(value: Any) -> str:
         return number(value)
     if isinstance(value, dict):
         names = sorted(value, key=lambda name: name.encode("utf-16-be"))
-        return "{" + ",".join(f"{canonical(n)}:{canonical(value[n])}" for n in names) + "}"
-    return "[" + ",".join(canonical(item) for item in value) + "]"
+        return "{" + ",".join(f"{canonical(n)}:{canonical(value[n], depth + 1)}" for n in names) + "}"
+    return "[" + ",".join(canonical(item, depth + 1) for item in value) + "]"
 
 
 def number(value: int | float) -> str:
@@ -410,15 +413,33 @@ GOVERNING = {
     "release.resumed": ({"operator"}, True),
     "release.rolled_back": ({"operator"}, False),
     "release.retired": ({"operator"}, False),
+    "pack.adopted": ({"officer"}, True),
+    "pack.withdrawn": ({"officer"}, True),
+    "rules.resolved": (ROLES, False),
+    "attestation.filed": ({"officer", "validator", "developer", "operator", "auditor"}, True),
+    "finding.raised": ({"validator", "officer", "auditor"}, True),
+    "finding.closed": ({"validator", "officer"}, True),
+    "waiver.granted": ({"officer", "validator"}, True),
+    "overlay.set": ({"officer", "validator"}, True),
+    "overlay.ended": ({"officer", "validator"}, True),
 }
 """Event -> (roles of which the signer must hold one, must it be a person)."""
-MAY_BE_UNSIGNED = {"release.suspended"}
+MAY_BE_UNSIGNED = {"release.suspended", "rules.resolved"}
 ENDS = ("retired", "suspended", "rejected")
 PARTY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@+:/|=~#-]{0,127}")
 RELEASE_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 USE_CASE_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+SLUG = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+RULE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,127}")
+VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
+DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+STAGES = ("release", "serve", "watch", "evidence")
+SEVERITIES = ("block", "warn", "record")
 MAX_TEXT = 2_000
 MAX_RESULTS = 500
+MAX_WAIVER_DAYS = 366
+MAX_BOOK_RULES = 2_000
 
 
 def require(holds: Any, otherwise: str) -> None:
@@ -430,6 +451,25 @@ def require_text(payload: dict[str, Any], name: str, *, given: bool = False) -> 
     text = payload.get(name, "")
     require(isinstance(text, str) and len(text) <= MAX_TEXT, f"{name} is not a short text")
     require(text.strip() or not given, f"it gives no {name}")
+
+
+def require_match(pattern: re.Pattern[str], text: Any, otherwise: str) -> None:
+    require(isinstance(text, str) and pattern.fullmatch(text), otherwise)
+
+
+def require_date(text: Any, otherwise: str) -> None:
+    require_match(DATE, text, otherwise)
+    start_of(text)
+
+
+def start_of(day: str) -> int:
+    """The first nanosecond of a UTC date, since 1970; raises `ValueError`."""
+    return int(datetime.strptime(day + "+0000", "%Y-%m-%d%z").timestamp()) * 10**9
+
+
+def day_of(time_ns: int, later: int = 0) -> str:
+    """The UTC date of a time, `later` days on."""
+    return datetime.fromtimestamp(time_ns // 10**9 + later * 86_400, timezone.utc).strftime("%Y-%m-%d")
 
 
 def key_id(public: str) -> str:
@@ -456,6 +496,19 @@ class History:
         """By use case: (from ns, digest of the release that may answer from then on)."""
         self.rule_spans: dict[str, list[tuple[int, str | None]]] = {}
         """By use case: (from ns, digest of the cut-offs in force from then on)."""
+        self.packs: dict[str, dict[str, Any]] = {}
+        """The packs in force, by name: the payload of the event that adopted each."""
+        self.adopted: list[dict[str, Any]] = []
+        """Every adoption that holds, with the time it began and ended."""
+        self.books: dict[str, dict[str, Any]] = {}
+        """Every rulebook announced, by digest."""
+        self.present_books: dict[str, dict[str, Any]] = {}
+        """By use case: the rulebook announced last, until a pack of it or the use case changes."""
+        self.book_spans: dict[str, list[tuple[int, str | None]]] = {}
+        """By use case: (from ns, digest of the rulebook in force from then on; None: to be resolved first)."""
+        self.waivers: list[dict[str, Any]] = []
+        self.findings: dict[str, dict[str, Any]] = {}
+        self.overlays: dict[str, dict[str, Any]] = {}
         self.refused: list[str] = []
         self.now_ns = 0
 
@@ -484,6 +537,52 @@ class History:
     def rules_within(self, use_case: str, since: int, until: int) -> set[str]:
         """Digests of the cut-offs that were in force for a use case at some moment of [since, until] (ns)."""
         return within(self.rule_spans.get(use_case, []), since, until)
+
+    def books_within(self, use_case: str, since: int, until: int) -> set[str | None]:
+        """Rulebooks in force for a use case at some moment of [since, until] (ns), by digest.
+
+        Empty text: it named no packs then. None: it named packs, and the rules were not resolved.
+        """
+        spans = self.book_spans.get(use_case, [])
+        found: set[str | None] = set()
+        if not spans or since < spans[0][0]:
+            found.add("")
+        for i, (start, digest) in enumerate(spans):
+            end = spans[i + 1][0] if i + 1 < len(spans) else MAX_TREE
+            last = self.books[digest]["valid_until"] if digest else ""
+            lapse = start_of(last) if last else MAX_TREE
+            if start <= until and min(end, lapse) > since:
+                found.add(digest)
+            if lapse < end and lapse <= until and end > since:
+                found.add(None)
+        return found
+
+    def blocked(self, release: dict[str, Any], digest: str) -> str:
+        """Why the latest check run keeps a release from approval and service now; empty when it does not."""
+        use_case, today = release["use_case"], day_of(self.now_ns)
+        if release["checks"] is None:
+            return "the release has not been checked"
+        if self.in_force[use_case].get("packs"):
+            book = self.book_on(use_case, today)
+            if book is None or release["rulebook"] != book["rulebook"]:
+                return "the rules in force are not the ones that the release was checked on"
+        for r in release["results"]:
+            if r.get("severity", "block") != "block" or r["ok"] is True:
+                continue
+            lifted = "rule" in r and any(
+                w["release"] == digest and w["rule"] == r["rule"] and today < w["expires"]
+                for w in self.waivers
+            )
+            if not lifted:
+                what = f"rule {r['rule']}" if "rule" in r else str(r["name"])
+                return f"its checks are not green: {what} is not met, and no waiver in force lifts it"
+        return ""
+
+    def book_on(self, use_case: str, day: str) -> dict[str, Any] | None:
+        book = self.present_books.get(use_case)
+        if book is None or book["valid_from"] > day:
+            return None
+        return None if book["valid_until"] and day >= book["valid_until"] else book
 
     def state(self, digest: str) -> str:
         """The one word for a release's state after all events."""
@@ -578,6 +677,7 @@ class History:
         self.in_force[name] = document
         self.served.setdefault(name, [])
         self.rule_spans.setdefault(name, []).append((self.now_ns, p["digest"]))
+        self._unresolve(name)
 
     def _release(self, p: dict[str, Any]) -> dict[str, Any]:
         release = self.releases[p["release"]]
@@ -600,6 +700,8 @@ class History:
             "author_key": who["public"],
             "signers": p["signers"],
             "checks": None,
+            "results": [],
+            "rulebook": "",
             "approvals": [],
             "approved": False,
             "rejected": False,
@@ -611,14 +713,37 @@ class History:
         release, results = self._release(p), p["results"]
         require(not release["rejected"], "the release was rejected")
         require(isinstance(results, list) and 0 < len(results) <= MAX_RESULTS, "it has no results")
-        named = all(isinstance(r["ok"], bool) and isinstance(r["name"], str) for r in results)
-        require(named, "a result does not say what it is of")
-        require(
-            all(r.get("severity", "block") in ("block", "warn") for r in results), "a severity is unknown"
-        )
-        green = all(r["ok"] or r.get("severity") == "warn" for r in results)
+        for r in results:
+            ruled = "rule" in r
+            require(isinstance(r["name"], str), "a result does not say what it is of")
+            if ruled:
+                require_match(RULE_ID, r["rule"], "a result's rule has no id")
+            require(
+                isinstance(r["ok"], bool) or (ruled and r["ok"] is None), "a result is neither ok nor not"
+            )
+            known = SEVERITIES if ruled else ("block", "warn")
+            require(r.get("severity", "block") in known, "a severity is unknown")
+        green = all(r["ok"] is True or r.get("severity") in ("warn", "record") for r in results)
         require(p["green"] is green, "it calls itself green and is not, or the other way round")
+        self._covers(release, results, p.get("rulebook", ""))
         release["checks"] = (index, green)
+        release["results"], release["rulebook"] = results, p.get("rulebook", "")
+
+    def _covers(self, release: dict[str, Any], results: list[dict[str, Any]], digest: Any) -> None:
+        """A run that names a rulebook is of the one in force, and leaves none of its release rules out."""
+        require(isinstance(digest, str), "its rulebook is not a digest")
+        ruled = {r["rule"]: r for r in results if "rule" in r}
+        if not digest:
+            require(not ruled, "it has results of rules and names no rulebook")
+            return
+        book = self.book_on(release["use_case"], day_of(self.now_ns))
+        require(book and digest == book["rulebook"], "it is on another rulebook than the one in force")
+        for rule in book["in_force"] if book else []:
+            if rule["stage"] == "release":
+                result = ruled.get(rule["rule"])
+                require(result, f"it leaves out rule {rule['rule']}")
+                same = result is not None and result.get("severity", "block") == rule["severity"]
+                require(same, f"it gives rule {rule['rule']} another severity")
 
     def _release_approved(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         release, by = self._release(p), p["by"]
@@ -626,7 +751,9 @@ class History:
         require(not own and p["key"] not in release["signers"], "the author approves the own release")
         require(who["enrolled_by"] != release["author"], "the author enrolled the approver")
         require(not release["rejected"] and not release["suspended"], "the release is rejected or suspended")
-        require(release["checks"] == (p["checked"], True), "it is not about the latest, green checks")
+        blocked = self.blocked(release, p["release"])
+        require(not blocked, blocked)
+        require(release["checks"][0] == p["checked"], "it is not about the latest checks")
         require(by not in release["approvals"], f"{by} has approved before; it counts once")
         require_text(p, "note")
         release["approvals"].append(by)
@@ -646,9 +773,10 @@ class History:
         release = self._release(p)
         require(p["by"] != release["author"], "its author puts it into service")
         needed = self.in_force[release["use_case"]]["approvals"]
-        green = release["checks"] is not None and release["checks"][1]
         enough = len(release["approvals"]) >= needed
-        require(self._servable(release) and green and enough, "the release may not go live")
+        require(self._servable(release) and enough, "the release may not go live")
+        blocked = self.blocked(release, p["release"])
+        require(not blocked, blocked)
         spans = self.live_spans.get(release["use_case"])
         require(not spans or spans[-1][1] != p["release"], "the release is live already")
         require_text(p, "note")
@@ -690,6 +818,146 @@ class History:
         require_text(p, "reason", given=True)
         release["retired"] = True
         self.shadows.discard(p["release"])
+
+    # packs, rulebooks, and what people say beside approving: registry/_oversight.py
+
+    def _unresolve(self, use_case: str) -> None:
+        """The rules must be resolved anew before they are named."""
+        self.present_books.pop(use_case, None)
+        spans = self.book_spans.setdefault(use_case, [])
+        if self.in_force[use_case].get("packs") or spans:
+            spans.append((self.now_ns, None if self.in_force[use_case].get("packs") else ""))
+
+    def _end_pack(self, pack: str) -> None:
+        present = self.packs.pop(pack, None)
+        if present is not None:
+            present["until_ns"] = self.now_ns
+        for use_case, document in self.in_force.items():
+            if pack in document.get("packs", []):
+                self._unresolve(use_case)
+
+    def _pack_adopted(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        document = p["document"]
+        require_match(SLUG, p["pack"], "it names no pack")
+        require_match(VERSION, p["version"], "it names no version")
+        require(isinstance(document, dict), "it does not carry the pack's document")
+        same = document.get("pack") == p["pack"] and document.get("version") == p["version"]
+        require(same, "it names another pack or version than its document")
+        own = digest_of(canonical(document).encode())
+        require(
+            own == p["digest"], f"the document of pack {p['pack']} is forged: it is not the one of its digest"
+        )
+        present = self.packs.get(p["pack"])
+        require(present is None or present["digest"] != p["digest"], "this version is in force already")
+        require_text(p, "note")
+        self._end_pack(p["pack"])
+        known = {name: p[name] for name in ("pack", "version", "digest", "document")}
+        self.packs[p["pack"]] = {**known, "since_ns": self.now_ns, "until_ns": MAX_TREE}
+        self.adopted.append(self.packs[p["pack"]])
+
+    def _pack_withdrawn(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        require(isinstance(p["pack"], str) and p["pack"] in self.packs, "the pack is not in force")
+        require_text(p, "reason", given=True)
+        self._end_pack(p["pack"])
+
+    def _rules_resolved(self, p: dict[str, Any], index: int, who: dict[str, Any] | None) -> None:
+        use_case, until = p["use_case"], p.get("valid_until", "")
+        document = self.in_force[use_case]
+        require(p["rules"] == self.rule_spans[use_case][-1][1], "it is for another version of the use case")
+        require_match(RELEASE_DIGEST, p["rulebook"], "it names no rulebook")
+        packs = document.get("packs", [])
+        wanted = [{n: self.packs[name][n] for n in ("pack", "version", "digest")} for name in packs]
+        require(wanted and p["packs"] == wanted, "the rulebook is of other packs than those in force")
+        require_date(p["valid_from"], "valid_from is not a date")
+        if until != "":
+            require_date(until, "valid_until is not a date")
+        today = day_of(self.now_ns)
+        require(
+            p["valid_from"] <= today and not (until and today >= until), "the rulebook is not in force today"
+        )
+        require(isinstance(p["obligations"], dict), "it does not say what binds the serving path")
+        rules = p["in_force"]
+        require(isinstance(rules, list) and len(rules) <= MAX_BOOK_RULES, "it does not list its rules")
+        seen = set()
+        for rule in rules:
+            require_match(RULE_ID, rule["rule"], "a rule has no id")
+            require(isinstance(rule["pack"], str) and rule["pack"] in packs, "a rule is of another pack")
+            known = rule["stage"] in STAGES and rule["severity"] in SEVERITIES
+            require(known, f"rule {rule['rule']} does not say its stage and severity")
+            require(rule["rule"] not in seen, f"rule {rule['rule']} stands twice")
+            seen.add(rule["rule"])
+        book = {**p, "valid_until": until, "since_ns": self.now_ns}
+        self.books.setdefault(p["rulebook"], book)
+        self.present_books[use_case] = book
+        self.book_spans.setdefault(use_case, []).append((self.now_ns, p["rulebook"]))
+
+    def _about(self, p: dict[str, Any], anywhere: bool = False) -> None:
+        name, digest = p.get("use_case", ""), p.get("release", "")
+        if name == "" and digest == "" and anywhere:
+            return
+        require(isinstance(name, str) and name in self.in_force, "its use case is not defined")
+        if digest != "":
+            known = isinstance(digest, str) and self.releases.get(digest)
+            require(known and known["use_case"] == name, "the release is not one of the use case")
+
+    def _attestation_filed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        require_match(SLUG, p["kind"], "it has no kind")
+        self._about(p, anywhere=True)
+        require_match(RELEASE_DIGEST, p["digest"], "it names no document")
+        expires = p.get("expires", "")
+        if expires != "":
+            require_date(expires, "expires is not a date")
+            require(expires > day_of(self.now_ns), "it has expired")
+        require_text(p, "title", given=True)
+        require_text(p, "note")
+
+    def _finding_raised(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        require_match(LABEL, p["finding"], "it has no id")
+        require(p["finding"] not in self.findings, "it was raised before")
+        require(p["severity"] in ("high", "medium", "low"), "its severity is unknown")
+        if p.get("due", "") != "":
+            require_date(p["due"], "due is not a date")
+        self._about(p)
+        require_text(p, "title", given=True)
+        require_text(p, "note")
+        self.findings[p["finding"]] = {**p, "closed": False}
+
+    def _finding_closed(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        finding = self.findings[p["finding"]]
+        require(finding["use_case"] == p.get("use_case"), "the finding is of another use case")
+        require(not finding["closed"], "it was closed before")
+        about = self.releases.get(finding.get("release", ""))
+        require(about is None or about["author"] != p["by"], "the author of the release closes the finding")
+        require_text(p, "reason", given=True)
+        finding["closed"] = True
+
+    def _waiver_granted(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        release, by = self._release(p), p["by"]
+        own = by == release["author"] or who["public"] == release["author_key"]
+        require(not own and p["key"] not in release["signers"], "a waiver by the author of the release")
+        require(who["enrolled_by"] != release["author"], "a waiver by somebody whom the author enrolled")
+        require_match(RULE_ID, p["rule"], "it names no rule")
+        require_date(p["expires"], "it has no end")
+        last = day_of(self.now_ns, MAX_WAIVER_DAYS)
+        require(day_of(self.now_ns) < p["expires"] <= last, "its end is past, or too far away")
+        require_text(p, "reason", given=True)
+        self.waivers.append(p)
+
+    def _overlay_set(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        require_match(LABEL, p["overlay"], "it has no id")
+        require(p["overlay"] not in self.overlays, "it was set before")
+        require_date(p["expires"], "it has no end")
+        require(p["expires"] > day_of(self.now_ns), "its end is past")
+        self._about(p)
+        require_text(p, "title", given=True)
+        require_text(p, "reason", given=True)
+        self.overlays[p["overlay"]] = {**p, "ended": False}
+
+    def _overlay_ended(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
+        overlay = self.overlays[p["overlay"]]
+        require(overlay["use_case"] == p.get("use_case") and not overlay["ended"], "there is no such overlay")
+        require_text(p, "reason", given=True)
+        overlay["ended"] = True
 
 
 def within(spans: list[tuple[int, str | None]], since: int, until: int) -> set[str]:

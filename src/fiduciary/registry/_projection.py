@@ -11,10 +11,27 @@ from typing import Any
 
 import msgspec
 
-from fiduciary.errors import NotFoundError
+from fiduciary.errors import NotFoundError, NotServableError
 from fiduciary.identity import Revocations
+from fiduciary.registry import _oversight as oversight
 from fiduciary.registry._rules import key_id_of, refusal
-from fiduciary.registry._state import Anomaly, Approval, CheckRun, Enrolment, Mark, Party, Release, State, Use
+from fiduciary.registry._state import (
+    Adopted,
+    Anomaly,
+    Approval,
+    Attestation,
+    Book,
+    CheckRun,
+    Enrolment,
+    Finding,
+    Mark,
+    Overlay,
+    Party,
+    Release,
+    State,
+    Use,
+    Waiver,
+)
 from fiduciary.registry._use_case import UseCase, read_use_case
 
 Payload = Mapping[str, Any]
@@ -43,6 +60,16 @@ class Projection:
         """Every version of every use case, by digest: what a decision record names as its rules."""
         self.nonces: set[str] = set()
         self.key_owner: dict[str, str] = {}
+        self.packs: dict[str, Adopted] = {}
+        """The version of each pack adopted last, by name; `ended` once it was withdrawn."""
+        self.pack_history: list[Adopted] = []
+        """Every adoption in order; `ended` says when another version or a withdrawal ended it."""
+        self.books: dict[str, Book] = {}
+        """Every rulebook that was announced, by digest: what a decision record names."""
+        self.attestations: list[Attestation] = []
+        self.findings: dict[str, Finding] = {}
+        self.waivers: list[Waiver] = []
+        self.overlays: dict[str, Overlay] = {}
         self.revocations = Revocations()
         """Tokens and subjects whose tokens are void; its `refused` is what an authenticator asks."""
         self.anomalies: list[Anomaly] = []
@@ -108,6 +135,29 @@ class Projection:
                 return digest
         return None
 
+    def packs_of(self, use_case: str) -> list[Adopted]:
+        """The adopted packs that govern a use case, in its order.
+
+        Raises `NotFoundError`, and `NotServableError` when one that it names is not in force here.
+        """
+        found = []
+        for name in self.use(use_case).use_case.packs:
+            adopted = self.packs.get(name)
+            if adopted is None or adopted.ended is not None:
+                raise NotServableError(
+                    f"use case {use_case!r} is governed by pack {name!r}, which is not in force here: "
+                    "an officer adopts it (fiduciary pack adopt)"
+                )
+            found.append(adopted)
+        return found
+
+    def blocked(self, digest: str, at_ns: int) -> str | None:
+        """Why the latest checks keep a release from approval and service at that time; None: they do not.
+
+        Raises `NotFoundError`.
+        """
+        return oversight.blocked(self, self.release(digest), at_ns)
+
     def state(self, digest: str) -> State:
         """The one word for a release's state. Raises `NotFoundError`."""
         release = self.release(digest)
@@ -158,6 +208,7 @@ def _usecase_defined(s: Projection, p: Payload, mark: Mark) -> None:
     if present is None:
         s.uses[use_case.name] = Use(use_case, p["digest"], mark)
     else:
+        present.book = None
         present.use_case, present.digest, present.defined = use_case, p["digest"], mark
 
 
@@ -177,7 +228,9 @@ def _release_proposed(s: Projection, p: Payload, mark: Mark) -> None:
 
 
 def _release_checked(s: Projection, p: Payload, mark: Mark) -> None:
-    s.releases[p["release"]].checks = CheckRun(mark.by, mark.time_ns, mark.index, p["green"], p["results"])
+    s.releases[p["release"]].checks = CheckRun(
+        mark.by, mark.time_ns, mark.index, p["green"], p["results"], p.get("rulebook", "")
+    )
 
 
 def _release_approved(s: Projection, p: Payload, mark: Mark) -> None:
@@ -236,6 +289,76 @@ def _token_revoked(s: Projection, p: Payload, mark: Mark) -> None:
     s.revocations.apply(p)
 
 
+def _pack_adopted(s: Projection, p: Payload, mark: Mark) -> None:
+    _end_pack(s, p["pack"], mark)
+    adopted = Adopted(p["pack"], p["version"], p["digest"], p["document"], mark)
+    s.packs[adopted.pack] = adopted
+    s.pack_history.append(adopted)
+
+
+def _pack_withdrawn(s: Projection, p: Payload, mark: Mark) -> None:
+    _end_pack(s, p["pack"], mark)
+
+
+def _end_pack(s: Projection, pack: str, mark: Mark) -> None:
+    present = s.packs.get(pack)
+    if present is not None and present.ended is None:
+        ended = msgspec.structs.replace(present, ended=mark)
+        s.packs[pack] = s.pack_history[s.pack_history.index(present)] = ended
+    for use in s.uses.values():
+        if pack in use.use_case.packs:
+            use.book = None
+
+
+def _rules_resolved(s: Projection, p: Payload, mark: Mark) -> None:
+    book = oversight.book_of(p, mark.index, mark.time_ns)
+    s.books.setdefault(book.digest, book)
+    s.uses[book.use_case].book = book
+
+
+def _attestation_filed(s: Projection, p: Payload, mark: Mark) -> None:
+    s.attestations.append(
+        Attestation(
+            kind=p["kind"],
+            use_case=p.get("use_case", ""),
+            release=p.get("release", ""),
+            digest=p["digest"],
+            title=p["title"],
+            expires=p.get("expires", ""),
+            note=p.get("note", ""),
+            mark=mark,
+        )
+    )
+
+
+def _finding_raised(s: Projection, p: Payload, mark: Mark) -> None:
+    s.findings[p["finding"]] = Finding(
+        id=p["finding"],
+        use_case=p["use_case"],
+        release=p.get("release", ""),
+        severity=p["severity"],
+        title=p["title"],
+        due=p.get("due", ""),
+        raised=mark,
+    )
+
+
+def _finding_closed(s: Projection, p: Payload, mark: Mark) -> None:
+    s.findings[p["finding"]].closed = mark
+
+
+def _waiver_granted(s: Projection, p: Payload, mark: Mark) -> None:
+    s.waivers.append(Waiver(p["release"], p["use_case"], p["rule"], p["expires"], mark))
+
+
+def _overlay_set(s: Projection, p: Payload, mark: Mark) -> None:
+    s.overlays[p["overlay"]] = Overlay(p["overlay"], p["use_case"], p["title"], p["expires"], mark)
+
+
+def _overlay_ended(s: Projection, p: Payload, mark: Mark) -> None:
+    s.overlays[p["overlay"]].ended = mark
+
+
 CHANGES: dict[str, Callable[[Projection, Payload, Mark], None]] = {
     "party.enrolled": _party_enrolled,
     "party.removed": _party_removed,
@@ -251,4 +374,13 @@ CHANGES: dict[str, Callable[[Projection, Payload, Mark], None]] = {
     "release.rolled_back": _release_rolled_back,
     "release.retired": _release_retired,
     "token.revoked": _token_revoked,
+    "pack.adopted": _pack_adopted,
+    "pack.withdrawn": _pack_withdrawn,
+    "rules.resolved": _rules_resolved,
+    "attestation.filed": _attestation_filed,
+    "finding.raised": _finding_raised,
+    "finding.closed": _finding_closed,
+    "waiver.granted": _waiver_granted,
+    "overlay.set": _overlay_set,
+    "overlay.ended": _overlay_ended,
 }

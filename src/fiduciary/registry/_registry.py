@@ -64,8 +64,19 @@ REFUSED = {
     "party.enrolled": "party.enrolment_refused",
     "party.removed": "party.removal_refused",
     "token.revoked": "token.revocation_refused",
+    "pack.adopted": "pack.adoption_refused",
+    "pack.withdrawn": "pack.withdrawal_refused",
+    "rules.resolved": "rules.resolution_refused",
+    "attestation.filed": "attestation.filing_refused",
+    "finding.raised": "finding.raising_refused",
+    "finding.closed": "finding.closing_refused",
+    "waiver.granted": "waiver.refused",
+    "overlay.set": "overlay.setting_refused",
+    "overlay.ended": "overlay.ending_refused",
 }
 """Event -> the event that records that a known party tried it and was refused."""
+KEPT = ("release", "use_case", "party", "key", "pack", "version", "rule", "finding", "overlay", "kind")
+"""What the record of a refused step keeps of it."""
 
 
 class Registry:
@@ -421,7 +432,7 @@ class Registry:
 
 
 def _refused(payload: Body, why: str) -> dict[str, Any]:
-    kept = {name: payload[name] for name in ("release", "use_case", "party", "key") if name in payload}
+    kept = {name: payload[name] for name in KEPT if name in payload}
     event = str(payload["event"])
     return {"event": REFUSED[event], "by": payload["by"], "tried": event, "why": why, **kept}
 

@@ -8,40 +8,25 @@ changes nothing. Pure functions of the state and the event; tests/registry/test_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, TypeGuard
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeGuard
 
 from fiduciary.errors import FiduciaryError, IntegrityError
 from fiduciary.identity import ROLES, check_public, key_id
-from fiduciary.registry._state import DIGEST, PARTY_NAME, PUBLIC_KEY, Enrolment, Party, Release, Use
+from fiduciary.registry import _oversight as oversight
+from fiduciary.registry._judging import Payload, View, release_of, text_wrong
+from fiduciary.registry._state import DIGEST, PARTY_NAME, PUBLIC_KEY, Enrolment, Release
 from fiduciary.registry._statements import MAX_AGE_S, NANO, statement_holds, time_ns, well_formed_nonce
 from fiduciary.registry._use_case import read_use_case
 
-Payload = Mapping[str, Any]
-MAX_TEXT = 2_000
 MAX_RESULTS = 500
-
-
-class View(Protocol):
-    """What the rules read of the state."""
-
-    scope: str
-    parties: dict[str, Party]
-    releases: dict[str, Release]
-    uses: dict[str, Use]
-    nonces: set[str]
-    key_owner: dict[str, str]
-
-    def live(self, use_case: str) -> str | None: ...
-
-    def rollback_target(self, use_case: str) -> str | None: ...
 
 
 class Rule(NamedTuple):
     """Roles of which the signing party must hold one; whether it must be a person; whether it must sign."""
 
     roles: tuple[str, ...]
-    check: Callable[[View, Payload, Enrolment | None, str], str | None]
+    check: Callable[[View, Payload, Enrolment | None, str, int], str | None]
     person: bool = False
     signed: bool = True
 
@@ -57,7 +42,7 @@ def refusal(view: View, payload: Payload, recorded_ns: int) -> str | None:
         return None
     try:
         who, why = _signer(view, payload, rule, recorded_ns)
-        return why or rule.check(view, payload, who, str(payload.get("by", "")))
+        return why or rule.check(view, payload, who, str(payload.get("by", "")), recorded_ns)
     except FiduciaryError as error:
         return error.detail
 
@@ -133,19 +118,10 @@ def _is_key(public: object) -> TypeGuard[str]:
     return True
 
 
-def _text(payload: Payload, field: str, required: bool = False) -> str | None:
-    value = payload.get(field, "")
-    if not isinstance(value, str) or len(value) > MAX_TEXT:
-        return f"{field} must be a text of at most {MAX_TEXT} characters"
-    if required and not value.strip():
-        return f"{field} must say why in plain words"
-    return None
-
-
 # --- parties ---
 
 
-def _party_enrolled(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
+def _party_enrolled(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
     name, public, roles, kind = p.get("party"), p.get("public"), p.get("roles"), p.get("kind")
     if not isinstance(name, str) or not PARTY_NAME.fullmatch(name):
         return "a party's name is 1 to 128 letters, digits or . _ @ + : / | = ~ # - after a letter or digit"
@@ -174,20 +150,20 @@ def _are_roles(roles: object) -> TypeGuard[list[str]]:
     return len(set(roles)) == len(roles) and set(roles) <= set(ROLES)
 
 
-def _party_removed(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
+def _party_removed(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
     name = p.get("party")
     if not isinstance(name, str) or _enrolled(view, name) is None:
         return f"{str(name)[:128]} is not an enrolled party"
     others = [n for n, q in view.parties.items() if n != name and q.current and "officer" in q.current.roles]
     if not others:
         return "the last officer cannot be removed: nobody could enrol a party again"
-    return _text(p, "reason")
+    return text_wrong(p, "reason")
 
 
 # --- use cases ---
 
 
-def _usecase_defined(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
+def _usecase_defined(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
     use_case = read_use_case(p.get("document"))
     if p.get("use_case") != use_case.name:
         return "the event names another use case than its document"
@@ -199,21 +175,7 @@ def _usecase_defined(view: View, p: Payload, who: Enrolment | None, by: str) -> 
 # --- releases ---
 
 
-def _release(view: View, p: Payload) -> tuple[Release | None, str]:
-    """The release the event names, if it may still be acted on; else why not."""
-    digest = p.get("release")
-    release = view.releases.get(digest) if isinstance(digest, str) else None
-    if release is None:
-        return None, f"no release {str(digest)[:80]} has been proposed"
-    if p.get("use_case") != release.use_case:
-        other = str(p.get("use_case"))[:80]
-        return None, f"the release was made for use case {release.use_case!r}, not {other!r}"
-    if release.retired:
-        return None, "the release is retired, for good"
-    return release, ""
-
-
-def _release_proposed(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
+def _release_proposed(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
     digest = p.get("release")
     if not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         return "the event names no release digest (sha256:<64 hexadecimal digits>)"
@@ -231,11 +193,11 @@ def _release_proposed(view: View, p: Payload, who: Enrolment | None, by: str) ->
         return "the proposal does not say who signed the bundle"
     if p["key"] not in signers:
         return "the proposer has not signed the bundle"
-    return _text(p, "note")
+    return text_wrong(p, "note")
 
 
-def _release_checked(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_checked(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None:
         return why
     if release.rejected:
@@ -243,18 +205,34 @@ def _release_checked(view: View, p: Payload, who: Enrolment | None, by: str) -> 
     results, green = p.get("results"), p.get("green")
     if not isinstance(results, list) or not 0 < len(results) <= MAX_RESULTS:
         return f"a check run has 1 to {MAX_RESULTS} results"
-    oks = [r.get("ok") for r in results if isinstance(r, dict) and isinstance(r.get("name"), str)]
-    if len(oks) != len(results) or not all(isinstance(ok, bool) for ok in oks):
-        return "each result of a check run has a name and says whether it is ok"
-    if any(r.get("severity", "block") not in ("block", "warn") for r in results):
-        return "the severity of a check's result is block or warn"
-    if green is not all(r["ok"] or r.get("severity") == "warn" for r in results):
+    for r in results:
+        wrong = _result_wrong(r)
+        if wrong:
+            return wrong
+    if green is not all(r["ok"] is True or r.get("severity") in ("warn", "record") for r in results):
         return "a check run is green exactly when every result that can block is ok"
+    if not isinstance(p.get("rulebook", ""), str):
+        return "the rulebook of a check run is a digest"
+    return oversight.results_wrong(view, release, p, at)
+
+
+def _result_wrong(r: object) -> str | None:
+    """A result has a name and says whether it is ok; a rule's may say that it could not be judged (null)."""
+    if not isinstance(r, dict) or not isinstance(r.get("name"), str) or "ok" not in r:
+        return "each result of a check run has a name and says whether it is ok"
+    ruled = "rule" in r
+    if ruled and not (isinstance(r["rule"], str) and oversight.RULE_ID.fullmatch(r["rule"])):
+        return "the rule of a result is named by its id"
+    if not isinstance(r["ok"], bool) and not (ruled and r["ok"] is None):
+        return "each result of a check run has a name and says whether it is ok"
+    severities = oversight.SEVERITIES if ruled else ("block", "warn")
+    if r.get("severity", "block") not in severities:
+        return "the severity of a check's result is block or warn; a rule's may be record"
     return None
 
 
-def _release_approved(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_approved(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None or who is None:
         return why or "an approval must be signed"
     if by == release.author:
@@ -267,19 +245,22 @@ def _release_approved(view: View, p: Payload, who: Enrolment | None, by: str) ->
         return f"the release was rejected by {release.rejected.by}"
     if release.suspended:
         return f"the release is suspended by {release.suspended.by}"
-    if release.checks is None:
-        return "the release has not been checked yet"
-    if not release.checks.green:
-        return "the release's checks are not green"
-    if p.get("checked") != release.checks.index:
-        return f"the approval is not about the latest checks (control log entry {release.checks.index})"
+    blocked = oversight.blocked(view, release, at)
+    if blocked:
+        return blocked
+    if release.checks is None or p.get("checked") != release.checks.index:
+        return f"the approval is not about the latest checks (control log entry {_last_check(release)})"
     if any(a.party == by for a in release.approvals):
         return f"{by} has approved this release before; it counts once"
-    return _text(p, "note")
+    return text_wrong(p, "note")
 
 
-def _release_rejected(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _last_check(release: Release) -> int:
+    return release.checks.index if release.checks else -1
+
+
+def _release_rejected(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None or who is None:
         return why or "a rejection must be signed"
     if by != release.author and "validator" not in who.roles:
@@ -288,64 +269,67 @@ def _release_rejected(view: View, p: Payload, who: Enrolment | None, by: str) ->
         return f"the release was rejected by {release.rejected.by}"
     if release.digest in view.uses[release.use_case].history:
         return "the release has been live; suspend or retire it instead"
-    return _text(p, "reason", required=True)
+    return text_wrong(p, "reason", required=True)
 
 
-def _release_promoted(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_promoted(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None:
         return why
     if by == release.author:
         return f"{by} is the release's author; somebody else must put it into service"
-    lacking = _not_servable(view, release)
+    lacking = _not_servable(view, release, at)
     if lacking:
         return lacking
     if view.live(release.use_case) == release.digest:
         return "the release is live already"
-    return _text(p, "note")
+    return text_wrong(p, "note")
 
 
-def _release_shadowed(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    why = _release_promoted(view, p, who, by)
+def _release_shadowed(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    why = _release_promoted(view, p, who, by, at)
     if why is None and p["release"] in view.uses[p["use_case"]].shadows:
         return "the release is a shadow already"
     return why
 
 
-def _not_servable(view: View, release: Release) -> str | None:
+def _not_servable(view: View, release: Release, at: int) -> str | None:
     for mark, word in ((release.rejected, "rejected"), (release.suspended, "suspended")):
         if mark:
             return f"the release is {word} by {mark.by}"
-    if release.checks is None or not release.checks.green:
+    if release.checks is None:
         return "the release's checks are not green"
+    blocked = oversight.blocked(view, release, at)
+    if blocked:
+        return blocked
     needed = view.uses[release.use_case].use_case.approvals
     if release.approved is None or len(release.approvals) < needed:
         return f"the release has {len(release.approvals)} of {needed} approvals by others than its author"
     return None
 
 
-def _release_suspended(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_suspended(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None:
         return why
     if release.suspended:
         return f"the release is suspended already, by {release.suspended.by}"
-    return _text(p, "reason", required=True)
+    return text_wrong(p, "reason", required=True)
 
 
-def _release_resumed(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_resumed(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None:
         return why
     if not release.suspended:
         return "the release is not suspended"
     if by == release.author:
         return f"{by} is the release's author; somebody else must resume it"
-    return _text(p, "reason", required=True)
+    return text_wrong(p, "reason", required=True)
 
 
-def _release_rolled_back(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
+def _release_rolled_back(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
     if release is None:
         return why
     history = view.uses[release.use_case].history
@@ -353,15 +337,15 @@ def _release_rolled_back(view: View, p: Payload, who: Enrolment | None, by: str)
         return "the roll-back does not start from the release that was put into service last"
     if view.rollback_target(release.use_case) != release.digest:
         return "a roll-back goes to the previous live release that is still approved, and this is not it"
-    return _text(p, "reason", required=True)
+    return text_wrong(p, "reason", required=True)
 
 
-def _release_retired(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
-    release, why = _release(view, p)
-    return why if release is None else _text(p, "reason", required=True)
+def _release_retired(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
+    release, why = release_of(view, p)
+    return why if release is None else text_wrong(p, "reason", required=True)
 
 
-def _token_revoked(view: View, p: Payload, who: Enrolment | None, by: str) -> str | None:
+def _token_revoked(view: View, p: Payload, who: Enrolment | None, by: str, at: int) -> str | None:
     named = [f for f in ("jti", "subject") if isinstance(p.get(f), str) and 0 < len(p[f]) <= 256]
     if len(named) != 1 or {"jti", "subject"} <= p.keys():
         return "a revocation names either a token (jti) or a subject"
@@ -370,7 +354,7 @@ def _token_revoked(view: View, p: Payload, who: Enrolment | None, by: str) -> st
         return "the time up to which a subject's tokens are void is in whole Unix seconds"
     if not isinstance(p.get("issuer", ""), str):
         return "the issuer of a revoked token is a text"
-    return _text(p, "reason")
+    return text_wrong(p, "reason")
 
 
 RULES: dict[str, Rule] = {
@@ -388,5 +372,16 @@ RULES: dict[str, Rule] = {
     "release.rolled_back": Rule(("operator",), _release_rolled_back),
     "release.retired": Rule(("operator",), _release_retired),
     "token.revoked": Rule(("officer",), _token_revoked, signed=False),
+    "pack.adopted": Rule(("officer",), oversight.pack_adopted, person=True),
+    "pack.withdrawn": Rule(("officer",), oversight.pack_withdrawn, person=True),
+    "rules.resolved": Rule(tuple(ROLES), oversight.rules_resolved, signed=False),
+    "attestation.filed": Rule(
+        ("officer", "validator", "developer", "operator", "auditor"), oversight.attestation_filed, person=True
+    ),
+    "finding.raised": Rule(("validator", "officer", "auditor"), oversight.finding_raised, person=True),
+    "finding.closed": Rule(("validator", "officer"), oversight.finding_closed, person=True),
+    "waiver.granted": Rule(("officer", "validator"), oversight.waiver_granted, person=True),
+    "overlay.set": Rule(("officer", "validator"), oversight.overlay_set, person=True),
+    "overlay.ended": Rule(("officer", "validator"), oversight.overlay_ended, person=True),
 }
 """Every event that changes the governed state, and who may cause it."""

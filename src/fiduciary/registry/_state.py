@@ -64,6 +64,92 @@ class CheckRun(msgspec.Struct, frozen=True):
     index: int
     green: bool
     results: list[dict[str, Any]]
+    rulebook: str = ""
+    """Digest of the rulebook whose release rules were run; empty: none were."""
+
+
+class Adopted(msgspec.Struct, frozen=True):
+    """A rule pack that an officer has put in force here, with its whole document."""
+
+    pack: str
+    version: str
+    digest: str
+    document: dict[str, Any]
+    mark: Mark
+    ended: Mark | None = None
+    """Set when it was withdrawn, or another version took its place."""
+
+
+class Book(msgspec.Struct, frozen=True):
+    """A rulebook as `rules.resolved` announced it: which rules bind a use case, from which day to which."""
+
+    digest: str
+    use_case: str
+    rules: str
+    """Digest of the use case document that it was resolved for."""
+    packs: tuple[tuple[str, str, str], ...]
+    """Name, version and digest of each pack."""
+    in_force: tuple[dict[str, str], ...]
+    """Each rule: `rule`, `pack`, `version`, `stage`, `severity`, `check`."""
+    obligations: dict[str, Any]
+    valid_from: str
+    valid_until: str
+    """The first day on which other rules may be in force; empty: none is known."""
+    index: int
+    time_ns: int
+
+    def covers(self, day: str) -> bool:
+        """Is it in force on that UTC date?"""
+        return self.valid_from <= day and not (self.valid_until and day >= self.valid_until)
+
+
+class Attestation(msgspec.Struct, frozen=True):
+    """A document a person has filed: who says that it is there, its digest, and until when it holds."""
+
+    kind: str
+    use_case: str
+    release: str
+    digest: str
+    title: str
+    expires: str
+    """First day on which it no longer counts; empty: it does not expire."""
+    note: str
+    mark: Mark
+
+
+class Finding(msgspec.Struct):
+    """Something a reviewer wants repaired. `raised.index` on the control log is its number."""
+
+    id: str
+    use_case: str
+    release: str
+    severity: str
+    title: str
+    due: str
+    raised: Mark
+    closed: Mark | None = None
+
+
+class Waiver(msgspec.Struct, frozen=True):
+    """Leave for one release not to meet one rule for a while."""
+
+    release: str
+    use_case: str
+    rule: str
+    expires: str
+    """First day on which it no longer holds."""
+    mark: Mark
+
+
+class Overlay(msgspec.Struct):
+    """A judgement laid over a model's output (post-model adjustment), with an end."""
+
+    id: str
+    use_case: str
+    title: str
+    expires: str
+    set: Mark
+    ended: Mark | None = None
 
 
 class Release(msgspec.Struct):
@@ -102,6 +188,13 @@ class Use(msgspec.Struct):
     history: list[str] = []
     """Digests that went live, oldest first; the last one is live now if it is still servable."""
     shadows: list[str] = []
+    book: Book | None = None
+    """The rulebook announced last, until a pack of it or the use case changes."""
+
+    def book_on(self, day: str) -> Book | None:
+        """The rulebook in force on a UTC date, or None when the rules must be resolved first."""
+        book = self.book
+        return book if book is not None and book.covers(day) else None
 
 
 class Anomaly(msgspec.Struct, frozen=True):
