@@ -19,6 +19,12 @@ USE = "consumer-credit"
 DOCUMENT = {"name": USE, "purpose": "decide on loans", "approve_below": 0.1, "decline_from": 0.3}
 
 
+def digest_of(body: dict[str, Any]) -> str:
+    from fiduciary.registry import canonical, digest_text
+
+    return digest_text(canonical(body))
+
+
 class Control:
     """A control log in memory: signs and folds events, one second apart."""
 
@@ -83,6 +89,65 @@ class Control:
         checks = self.state.releases[digest].checks
         index = checks.index if checks and checked is None else checked
         return self.do("release.approved", by, release=digest, use_case=USE, checked=index, note="")
+
+    def adopt(self, pack: str = "eu-credit", version: str = "1", by: str = "olga", **more: Any) -> bool:
+        from fiduciary.registry import canonical, digest_text
+
+        document = {"pack": pack, "version": version, "rules": [], **more}
+        digest = digest_text(canonical(document))
+        return self.do(
+            "pack.adopted", by, pack=pack, version=version, digest=digest, document=document, note=""
+        )
+
+    def book(self, use_case: str = USE, **more: Any) -> dict[str, Any]:
+        """What a gate announces: one blocking release rule, one that warns, one of the serving path."""
+        use = self.state.uses[use_case]
+        packs = [self.state.packs[name] for name in use.use_case.packs if name in self.state.packs]
+        first = packs[0].pack if packs else "none"
+        version = packs[0].version if packs else ""
+        rules = [("auc", "release", "block"), ("drift", "release", "warn"), ("referral", "serve", "block")]
+        body = {
+            "use_case": use_case,
+            "rules": use.digest,
+            "packs": [{"pack": a.pack, "version": a.version, "digest": a.digest} for a in packs],
+            "in_force": [
+                {
+                    "rule": r,
+                    "pack": first,
+                    "version": version,
+                    "stage": stage,
+                    "severity": severity,
+                    "check": "x",
+                }
+                for r, stage, severity in rules
+            ],
+            "obligations": {},
+            "valid_from": "2026-01-01",
+            "valid_until": "",
+            **more,
+        }
+        return {"rulebook": digest_of(body), **body}
+
+    def resolve(self, by: str = "gate-0", **more: Any) -> bool:
+        return self.put({"event": "rules.resolved", "by": by, "scope": SCOPE, **self.book(**more)})
+
+    def check_rules(
+        self, digest: str = A, auc: bool | None = True, by: str = "ada", leave: str = "", **more: Any
+    ) -> bool:
+        results: list[dict[str, Any]] = [{"name": "reasons_add_up", "ok": True}]
+        for rule, ok, severity in (("auc", auc, "block"), ("drift", False, "warn")):
+            if rule != leave:
+                results.append({"name": rule, "rule": rule, "ok": ok, "severity": severity})
+        book = self.state.uses[USE].book
+        body = {"results": results, "green": auc is True, "rulebook": book.digest if book else "", **more}
+        return self.do("release.checked", by, release=digest, use_case=USE, **body)
+
+    def waive(
+        self, by: str = "grace", rule: str = "auc", expires: str = "2026-06-01", release: str = A
+    ) -> bool:
+        return self.do(
+            "waiver.granted", by, release=release, use_case=USE, rule=rule, expires=expires, reason="pilot"
+        )
 
     def act(self, verb: str, digest: str = A, by: str = "otto", **more: Any) -> bool:
         return self.do(f"release.{verb}", by, release=digest, use_case=USE, **{"reason": "why", **more})
