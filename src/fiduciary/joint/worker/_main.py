@@ -27,7 +27,7 @@ import numpy as np
 from . import _digest, _frames
 
 BEAT_S = 0.5
-PROTOCOLS = {"aby3": 3, "cheetah": 2}
+PROTOCOLS = {"aby3": 3, "cheetah": 2, "rr22": 2, "ecdh": 2}
 """Protocols that a worker runs, with the number of parties each takes."""
 
 

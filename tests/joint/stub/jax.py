@@ -1,0 +1,3 @@
+"""Stands for jax in the stub worker."""
+
+__version__ = "0"
