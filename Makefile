@@ -13,7 +13,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is %d.%d: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 
-SOURCES := pyproject.toml setup.py src/fiduciary/models/_kernel.c
+SOURCES := pyproject.toml setup.py src/fiduciary/models/_kernel.c src/fiduciary/checks/_reach.c
 
 $(READY): $(VENV)/bin/python requirements/all.lock $(SOURCES)
 	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/all.lock

@@ -1,4 +1,4 @@
-"""The one compiled part: the tree kernel (exact scores and Shapley values, float64, no fast-math)."""
+"""The compiled parts: the tree kernel (exact scores and Shapley values) and the search on trees, in float64."""
 
 from setuptools import Extension, setup
 
@@ -9,6 +9,11 @@ setup(
             sources=["src/fiduciary/models/_kernel.c"],
             # -ffp-contract=off: no fused multiply-add, so every machine gives the same bits (replay).
             extra_compile_args=["-O3", "-ffp-contract=off", "-fno-fast-math", "-std=c11"],
-        )
+        ),
+        Extension(
+            "fiduciary.checks._reach",
+            sources=["src/fiduciary/checks/_reach.c"],
+            extra_compile_args=["-O3", "-ffp-contract=off", "-fno-fast-math", "-std=c11"],
+        ),
     ]
 )

@@ -103,10 +103,36 @@ class Trees:
             column.append(item)
 
 
-def compile_trees(trees: Trees, *, table_bytes: int = TABLE_BYTES, table_bits: int = TABLE_BITS) -> Any:
-    """The kernel's ensemble. Raises `ModelError` when the arrays are not trees or pass a limit."""
-    _kernel: Any = importlib.import_module("fiduciary.models._kernel")
+@dataclass(frozen=True)
+class Ranked:
+    """Trees as arrays, parents before children, thresholds as ranks: what the kernel runs and a search reads."""
 
+    features: int
+    base: float
+    strict: bool
+    reading: int
+    starts: NDArray[np.int32]
+    feature: NDArray[np.int32]
+    column: NDArray[np.int32]
+    """How a node reads its feature: a row of `columns`; -1 on a leaf."""
+    rank: NDArray[np.int32]
+    left: NDArray[np.int32]
+    right: NDArray[np.int32]
+    value: F64
+    columns: NDArray[np.int32]
+    """Per column: feature, kind, left if missing, first word and number of words of a set of categories."""
+    words: NDArray[np.uint32]
+    cuts: F64
+    """Distinct thresholds, feature by feature, ascending."""
+    cuts_at: NDArray[np.int64]
+
+    def thresholds(self, feature: int) -> F64:
+        """Distinct thresholds of a feature, ascending."""
+        return self.cuts[self.cuts_at[feature] : self.cuts_at[feature + 1]]
+
+
+def rank_trees(trees: Trees) -> tuple[Ranked, F64]:
+    """Arrays of the trees, and each node's cover. Raises `ModelError` when they are not trees."""
     order, starts, left, right = parents_first(trees)
     feature = np.array(trees.feature, np.int32)[order]
     threshold = np.array(trees.threshold, np.float64)[order]
@@ -115,30 +141,33 @@ def compile_trees(trees: Trees, *, table_bytes: int = TABLE_BYTES, table_bits: i
     default = np.array(trees.left_if_missing, bool)[order]
     column, columns, words = _columns(trees, order, feature, kind, default)
     cuts, cuts_at, rank = _ranks(trees, feature, threshold, kind)
-    arrays = (
-        starts,
-        feature,
-        column,
-        rank,
-        left,
-        right,
-        np.array(trees.value, np.float64)[order],
-        cover,
-        columns,
-        words,
-        cuts,
-        cuts_at,
-    )
+    value = np.array(trees.value, np.float64)[order]
+    ranked = Ranked(
+        trees.features, trees.base, trees.strict, trees.reading,
+        starts, feature, column, rank, left, right, value, columns, words, cuts, cuts_at,
+    )  # fmt: skip
+    return ranked, cover
+
+
+def compile_trees(
+    ranked: Ranked, cover: F64, *, table_bytes: int = TABLE_BYTES, table_bits: int = TABLE_BITS
+) -> Any:
+    """The kernel's ensemble. Raises `ModelError` when the arrays pass a limit."""
+    _kernel: Any = importlib.import_module("fiduciary.models._kernel")
+    r = ranked
     try:
         return _kernel.Ensemble(
-            features=trees.features,
-            base=trees.base,
-            strict=trees.strict,
-            reading=trees.reading,
+            features=r.features,
+            base=r.base,
+            strict=r.strict,
+            reading=r.reading,
             table_bytes=table_bytes,
             table_bits=table_bits,
-            arrays=arrays,
-        )
+            arrays=(
+                r.starts, r.feature, r.column, r.rank, r.left, r.right, r.value, cover,
+                r.columns, r.words, r.cuts, r.cuts_at,
+            ),
+        )  # fmt: skip
     except ValueError as error:
         raise ModelError(f"the model's trees cannot be used: {error}") from None
 
@@ -237,7 +266,8 @@ class TreeScorer:
         self.family = family
         self.link: Link = link
         self.features = trees.features
-        self.kernel = compile_trees(trees, **limits)
+        self.ranked, cover = rank_trees(trees)
+        self.kernel = compile_trees(self.ranked, cover, **limits)
         self.bias: float = self.kernel.bias
 
     def score(self, rows: F64) -> F64:
