@@ -76,6 +76,12 @@ class PermissionDeniedError(FiduciaryError):
     status, kind, title, exit_code = 403, "permission-denied", "The caller may not do this", 4
 
 
+class RuleError(FiduciaryError):
+    """A rule in force forbids this decision: its purpose, its lawful basis, or the place."""
+
+    status, kind, title, exit_code = 403, "rule", "A rule in force forbids it", 16
+
+
 class NotFoundError(FiduciaryError):
     """The named thing does not exist (or the caller may not know that it does)."""
 

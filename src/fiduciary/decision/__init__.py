@@ -6,6 +6,18 @@ find the same bits (tests/decision/test_replay.py).
 """
 
 from fiduciary.decision._decider import Decider, Verdict, outcomes
+from fiduciary.decision._duties import (
+    NOTHING_ASKED,
+    Asked,
+    Duties,
+    NoticeDuty,
+    admit,
+    asked_of,
+    duties_of,
+    notices,
+    referral,
+    reviewer,
+)
 from fiduciary.decision._record import (
     REFUSED,
     DecisionRecord,
@@ -18,18 +30,28 @@ from fiduciary.decision._replay import Difference, Replay, replay
 from fiduciary.decision._replayer import Replayer, Summary
 
 __all__ = [
+    "NOTHING_ASKED",
     "REFUSED",
+    "Asked",
     "Decider",
     "DecisionRecord",
     "Difference",
+    "Duties",
     "Notice",
+    "NoticeDuty",
     "Replay",
     "Replayer",
     "Summary",
     "Verdict",
+    "admit",
+    "asked_of",
     "decode_record",
+    "duties_of",
     "encode_record",
+    "notices",
     "outcomes",
+    "referral",
     "refusal_record",
     "replay",
+    "reviewer",
 ]

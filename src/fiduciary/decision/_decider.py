@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary.decision._duties import NO_DUTIES, Asked, Duties, reason_count, referral
 from fiduciary.models import Reason, probability
 from fiduciary.registry import LoadedRelease, UseCase
 
@@ -21,6 +22,8 @@ class Verdict(msgspec.Struct, frozen=True, gc=False):
     baseline: float
     reasons: list[Reason]
     explained: bool
+    referred_by: str = ""
+    """The rule that gave it to a person; by the cut-offs it was another outcome."""
 
 
 def outcomes(use_case: UseCase, scores: list[float]) -> list[str]:
@@ -37,11 +40,17 @@ def outcomes(use_case: UseCase, scores: list[float]) -> list[str]:
 
 
 class Decider:
-    """A loaded release bound to a use case. Pure: the same rows give the same bits in any batch."""
+    """A loaded release bound to a use case and the duties of a rulebook.
 
-    def __init__(self, release: LoadedRelease, use_case: UseCase) -> None:
+    Pure: the same rows give the same bits in any batch. `evaluate` and `explain` know the cut-offs; `oblige` is what
+    the rules then make of a verdict.
+    """
+
+    def __init__(self, release: LoadedRelease, use_case: UseCase, duties: Duties = NO_DUTIES) -> None:
         self.release = release
         self.use_case = use_case
+        self.duties = duties
+        self.reason_count = reason_count(duties, use_case)
         self.baseline = release.baseline.margin
         self._always = use_case.reasons == "always"
 
@@ -67,7 +76,7 @@ class Decider:
         """Verdicts with reasons whatever the use case asks for: also those recomputed on demand."""
         release, use_case = self.release, self.use_case
         margins, contributions = release.scorer.explain(rows)
-        reasons = release.plan.rank(contributions, use_case.reason_count, use_case.adverse)
+        reasons = release.plan.rank(contributions, self.reason_count, use_case.adverse)
         scores = probability(margins, release.scorer.link).tolist()
         baseline = self.baseline
         return [
@@ -76,3 +85,8 @@ class Decider:
                 outcomes(use_case, scores), scores, margins.tolist(), reasons, strict=True
             )
         ]
+
+    def oblige(self, verdict: Verdict, asked: Asked) -> Verdict:
+        """The verdict as the rules let it stand: itself, or given to a person by a rule."""
+        rule = referral(self.duties, self.use_case, asked, verdict.outcome, verdict.reasons)
+        return msgspec.structs.replace(verdict, outcome="refer", referred_by=rule) if rule else verdict

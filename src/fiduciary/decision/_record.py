@@ -96,7 +96,13 @@ def decode_record(payload: bytes) -> DecisionRecord:
 
 
 def refusal_record(
-    error: FiduciaryError, *, use_case: str, subject: str = "", caller: str = "", door: str = "native"
+    error: FiduciaryError,
+    *,
+    use_case: str,
+    subject: str = "",
+    caller: str = "",
+    door: str = "native",
+    rulebook: str = "",
 ) -> DecisionRecord:
     """The record of a request that was refused. Problem details never hold personal values (errors.py)."""
     return DecisionRecord(
@@ -108,4 +114,5 @@ def refusal_record(
         problem=error.kind,
         detail=error.detail,
         door=door,
+        rulebook=rulebook,
     )

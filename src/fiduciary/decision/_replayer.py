@@ -7,11 +7,12 @@ from collections.abc import Callable
 import msgspec
 
 from fiduciary.decision._decider import Decider
+from fiduciary.decision._duties import duties_of
 from fiduciary.decision._record import REFUSED, decode_record
 from fiduciary.decision._replay import Replay, replay
 from fiduciary.errors import ConflictError, GoneError, IntegrityError, NotFoundError
 from fiduciary.ledger import Kind, Ledger, Record
-from fiduciary.registry import Registry
+from fiduciary.registry import Book, Registry
 
 MAX_DIFFERENT = 1_000
 STEP = 500
@@ -31,7 +32,7 @@ class Replayer:
     def __init__(self, ledger: Ledger, registry: Registry) -> None:
         self._ledger = ledger
         self._registry = registry
-        self._deciders: dict[tuple[str, str], Decider] = {}
+        self._deciders: dict[tuple[str, str, str], Decider] = {}
 
     def replay(self, record_id: str) -> Replay:
         """Decide one recorded decision again.
@@ -79,15 +80,23 @@ class Replayer:
             or record.header.rules.hex() != decision.rules[7:]
         ):
             raise IntegrityError(f"header and content of record {record.id} name different releases or rules")
-        return replay(decision, self._decider(decision.release, decision.rules))
+        book = None
+        if decision.rulebook:
+            book = self._registry.states().books.get(decision.rulebook)
+            if book is None:
+                raise IntegrityError(
+                    f"rulebook {decision.rulebook} of record {record.id} was never announced here"
+                )
+        return replay(decision, self._decider(decision.release, decision.rules, book), book)
 
-    def _decider(self, release: str, rules: str) -> Decider:
+    def _decider(self, release: str, rules: str, book: Book | None) -> Decider:
         """A release that has since been retired may still be replayed, so it is examined and not served."""
-        found = self._deciders.get((release, rules))
+        key = (release, rules, book.digest if book else "")
+        found = self._deciders.get(key)
         if found is None:
             use_case = self._registry.states().rules.get(rules)
             if use_case is None:
                 raise NotFoundError(f"no use case with digest {rules} was ever defined here")
-            found = Decider(self._registry.examine(release), use_case)
-            self._deciders[(release, rules)] = found
+            found = Decider(self._registry.examine(release), use_case, duties_of(book))
+            self._deciders[key] = found
         return found

@@ -436,6 +436,8 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 STAGES = ("release", "serve", "watch", "evidence")
 SEVERITIES = ("block", "warn", "record")
+BOOK = ("use_case", "rules", "packs", "in_force", "obligations", "valid_from", "valid_until")
+"""Members of rules.resolved that make up the rulebook."""
 MAX_TEXT = 2_000
 MAX_RESULTS = 500
 MAX_WAIVER_DAYS = 366
@@ -861,10 +863,11 @@ class History:
         self._end_pack(p["pack"])
 
     def _rules_resolved(self, p: dict[str, Any], index: int, who: dict[str, Any] | None) -> None:
-        use_case, until = p["use_case"], p.get("valid_until", "")
+        use_case, until = p["use_case"], p["valid_until"]
         document = self.in_force[use_case]
         require(p["rules"] == self.rule_spans[use_case][-1][1], "it is for another version of the use case")
-        require_match(RELEASE_DIGEST, p["rulebook"], "it names no rulebook")
+        own = digest_of(canonical({name: p.get(name) for name in BOOK}).encode())
+        require(p["rulebook"] == own, "its digest is not that of the rulebook")
         packs = document.get("packs", [])
         wanted = [{n: self.packs[name][n] for n in ("pack", "version", "digest")} for name in packs]
         require(wanted and p["packs"] == wanted, "the rulebook is of other packs than those in force")
@@ -886,7 +889,7 @@ class History:
             require(known, f"rule {rule['rule']} does not say its stage and severity")
             require(rule["rule"] not in seen, f"rule {rule['rule']} stands twice")
             seen.add(rule["rule"])
-        book = {**p, "valid_until": until, "since_ns": self.now_ns}
+        book = {**p, "since_ns": self.now_ns}
         self.books.setdefault(p["rulebook"], book)
         self.present_books[use_case] = book
         self.book_spans.setdefault(use_case, []).append((self.now_ns, p["rulebook"]))

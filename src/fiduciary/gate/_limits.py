@@ -45,6 +45,12 @@ MAX_NAME = 63
 MAX_PURPOSE = 200
 """Characters of a stated purpose."""
 
+MAX_CONSENT = 200
+"""Characters of a reference to a subject's consent."""
+
+MAX_REGION = 40
+"""Characters of a region."""
+
 MAX_FEATURES_BYTES = 256 * 1024
 """Bytes of one row's features as JSON."""
 

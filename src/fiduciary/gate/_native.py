@@ -14,7 +14,7 @@ from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from fiduciary.decision import DecisionRecord
+from fiduciary.decision import Asked, DecisionRecord, Notice
 from fiduciary.errors import FiduciaryError, LimitError, MalformedRequestError
 from fiduciary.gate import _limits as limits
 from fiduciary.gate._http import Exchange
@@ -24,8 +24,14 @@ from fiduciary.gate.path import Question
 from fiduciary.ledger import Receipt
 from fiduciary.models import Reason
 
+UNSET = msgspec.UNSET
 Subject = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_SUBJECT)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_NAME)]
+
+
+Purpose = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_PURPOSE)]
+Consent = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_CONSENT)]
+Region = Annotated[str, msgspec.Meta(min_length=1, max_length=limits.MAX_REGION)]
 
 
 class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -33,6 +39,9 @@ class Row(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 
     subject: Subject
     features: msgspec.Raw
+    consent: Consent | msgspec.UnsetType = msgspec.UNSET
+    region: Region | msgspec.UnsetType = msgspec.UNSET
+    opted_out: bool | msgspec.UnsetType = msgspec.UNSET
 
 
 class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
@@ -42,6 +51,14 @@ class Ask(msgspec.Struct, frozen=True, forbid_unknown_fields=True, gc=False):
     subject: Subject | msgspec.UnsetType = msgspec.UNSET
     features: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     rows: list[Row] | msgspec.UnsetType = msgspec.UNSET
+    purpose: Purpose | msgspec.UnsetType = msgspec.UNSET
+    """What it is asked for; where it is given, it must be the use case's."""
+    consent: Consent | msgspec.UnsetType = msgspec.UNSET
+    """The caller's reference to the subject's consent."""
+    region: Region | msgspec.UnsetType = msgspec.UNSET
+    """Where the subject is."""
+    opted_out: bool | msgspec.UnsetType = msgspec.UNSET
+    """The subject does not want to be decided about by a machine alone."""
 
 
 class Place(msgspec.Struct, frozen=True, gc=False):
@@ -52,7 +69,7 @@ class Place(msgspec.Struct, frozen=True, gc=False):
     time: str
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class Answer(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One decision as answered."""
 
     id: str
@@ -64,10 +81,29 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     release: str
     use_case: str
     ledger: Place
+    rulebook: str = ""
+    referred_by: str = ""
+    human: str = ""
+    notices: list[Notice] = []
 
 
 _decode = msgspec.json.Decoder(Ask).decode
 _encode = msgspec.json.Encoder().encode
+
+
+def said(part: Ask | Row) -> int:
+    """How many texts it says about the circumstances, and one more for opting out or not; 0: nothing."""
+    return (part.consent is not UNSET) * 2 + (part.region is not UNSET) * 2 + (part.opted_out is not UNSET)
+
+
+def asked_by(part: Ask | Row, purpose: str | msgspec.UnsetType) -> Asked:
+    """What is asked about the circumstances of a row."""
+    return Asked(
+        purpose=purpose or "",
+        consent=part.consent or "",
+        region=part.region or "",
+        opted_out=part.opted_out is True,
+    )
 
 
 class NativeQuestion(Question):
@@ -94,9 +130,13 @@ class NativeQuestion(Question):
         if isinstance(ask.rows, list):
             self.check_rows(len(ask.rows), most_rows)
             self.subjects = [row.subject for row in ask.rows]
+            if ask.purpose is not UNSET or any(said(row) for row in ask.rows):
+                self.asked = [asked_by(row, ask.purpose) for row in ask.rows]
         else:
             assert isinstance(ask.subject, str)
             self.subjects = [ask.subject]
+            if ask.purpose is not UNSET or said(ask):
+                self.asked = [asked_by(ask, ask.purpose)]
         key = exchange.headers.get(b"idempotency-key")
         if key is not None:
             self.key = key.decode("latin-1")
@@ -144,6 +184,10 @@ def worded(record: DecisionRecord, receipt: Receipt) -> Answer:
         record.release,
         record.use_case,
         Place(receipt.log, receipt.index, moment(receipt.time_ns)),
+        record.rulebook,
+        record.referred_by,
+        record.human,
+        record.notices,
     )
 
 
@@ -175,14 +219,19 @@ def read_ask(body: bytes) -> Ask:
         raise MalformedRequestError(
             "subject goes with features; in a batch every row has its own", where="/subject"
         )
+    if not single and said(ask):
+        raise MalformedRequestError("in a batch every row has its own consent, region and opted_out")
     if isinstance(ask.rows, list):
         if not ask.rows:
             raise MalformedRequestError("rows must hold at least one row", where="/rows")
-        keys = 3 + 3 * len(ask.rows)  # with text values: use_case and rows; of each row subject and features
+        keys = 3 + sum(
+            3 + said(row) for row in ask.rows
+        )  # with text values: use_case, rows; subject, features
         inside = sum(bytes(row.features).count(b'"') for row in ask.rows)
     else:
-        keys = 5
+        keys = 5 + said(ask)
         inside = bytes(ask.features).count(b'"')  # type: ignore[arg-type]
+    keys += (ask.purpose is not UNSET) * 2
     if body.count(b'"') - inside != 2 * keys or b"\\" in body:
         refuse_duplicates(body)
     return ask

@@ -20,7 +20,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from fiduciary import __version__
-from fiduciary.decision import DecisionRecord
+from fiduciary.decision import Asked, DecisionRecord
 from fiduciary.errors import (
     ContractError,
     FiduciaryError,
@@ -38,6 +38,13 @@ from fiduciary.models import Feature
 
 SUBJECT = "subject"
 OUTPUTS = ("score", "outcome", "reasons", "record")
+RULED = ("referred_by", "notices")
+"""Outputs that come by themselves only when a rule in force had something to say."""
+CIRCUMSTANCES = {
+    "purpose": limits.MAX_PURPOSE, "consent": limits.MAX_CONSENT, "region": limits.MAX_REGION,
+}  # fmt: skip
+"""Parameters that say under which circumstances it is asked, for all rows, and their most characters."""
+OPTED_OUT = "opted_out"
 INTEGERS = {
     "INT8": (-(2**7), 2**7), "INT16": (-(2**15), 2**15), "INT32": (-(2**31), 2**31), "INT64": (-(2**63), 2**63),
     "UINT8": (0, 2**8), "UINT16": (0, 2**16), "UINT32": (0, 2**32), "UINT64": (0, 2**64),
@@ -168,6 +175,7 @@ class OipQuestion(Question):
 
     __slots__ = ("infer", "named", "version")
     door: ClassVar[str] = "oip"
+    top: ClassVar[str] = "/parameters"
 
     def __init__(self, name: str, version: str) -> None:
         super().__init__()
@@ -193,6 +201,9 @@ class OipQuestion(Question):
             raise MalformedRequestError("there is no input tensor", where="/inputs")
         rows = others[0].shape[0] if others[0].shape else 0
         self.check_rows(rows, most_rows)
+        asked = asked_in(infer.parameters or {})
+        if asked is not None:
+            self.asked = [asked] * rows
         parameter = (infer.parameters or {}).get(SUBJECT)
         if tensors:
             if tensors[0].datatype != "BYTES" or parameter is not None:
@@ -233,6 +244,24 @@ class OipQuestion(Question):
             raw = _encode(row)
             self.values.append(decode(raw, f"/rows/{i}"))
             self.raws.append(raw)
+
+
+def asked_in(parameters: dict[str, Any]) -> Asked | None:
+    """What the parameters say about the circumstances, or None. Raises `MalformedRequestError`."""
+    texts: dict[str, str] = {}
+    for name, most in CIRCUMSTANCES.items():
+        value = parameters.get(name)
+        if value is None:
+            continue
+        if type(value) is not str or not 1 <= len(value) <= most:
+            raise MalformedRequestError(
+                f"{name} is a text of 1 to {most} characters", where=f"/parameters/{name}"
+            )
+        texts[name] = value
+    out = parameters.get(OPTED_OUT)
+    if out is not None and type(out) is not bool:
+        raise MalformedRequestError(f"{OPTED_OUT} is true or false", where=f"/parameters/{OPTED_OUT}")
+    return Asked(**texts, opted_out=out is True) if texts or out is not None else None
 
 
 def rows_of(tensors: list[Tensor], features: Sequence[Feature]) -> list[dict[str, Any]]:
@@ -279,8 +308,13 @@ def version_of(servable: Servable) -> str:
 def outputs_of(
     records: Sequence[DecisionRecord], receipts: Sequence[Receipt], wanted: list[str]
 ) -> list[tuple[str, str, list[int], list[Any]]]:
-    """Output tensors (name, datatype, shape, values): score, outcome, reasons, record; or those asked for."""
+    """Output tensors (name, datatype, shape, values): score, outcome, reasons, record; or those asked for.
+
+    What a rule has to say comes along unasked, since a client that leaves it out would break the rule.
+    """
     n = len(records)
+    ruled = any(record.referred_by or record.notices for record in records)
+    most = max((len(record.notices) for record in records), default=0)
     width = max((len(record.reasons) for record in records), default=0)
     reasons = [
         _encode(record.reasons[k]).decode() if k < len(record.reasons) else ""
@@ -292,14 +326,24 @@ def outputs_of(
         "outcome": ("BYTES", [n], [record.outcome for record in records]),
         "reasons": ("BYTES", [n, width], reasons),
         "record": ("BYTES", [n], [f"{receipt.log}.{receipt.index}" for receipt in receipts]),
+        "referred_by": ("BYTES", [n], [record.referred_by for record in records]),
+        "notices": (
+            "BYTES",
+            [n, most],
+            [
+                _encode(record.notices[k]).decode() if k < len(record.notices) else ""
+                for record in records
+                for k in range(most)
+            ],
+        ),
     }
-    return [(name, *every[name]) for name in wanted or OUTPUTS]
+    return [(name, *every[name]) for name in wanted or (OUTPUTS + RULED if ruled else OUTPUTS)]
 
 
 def check_wanted(wanted: list[str]) -> None:
     """Raise `MalformedRequestError` for outputs that do not exist."""
-    if any(name not in OUTPUTS for name in wanted) or len(set(wanted)) != len(wanted):
-        raise MalformedRequestError(f"the outputs are {', '.join(OUTPUTS)}", where="/outputs")
+    if any(name not in OUTPUTS + RULED for name in wanted) or len(set(wanted)) != len(wanted):
+        raise MalformedRequestError(f"the outputs are {', '.join(OUTPUTS + RULED)}", where="/outputs")
 
 
 class RestQuestion(OipQuestion):

@@ -48,6 +48,39 @@ def openapi() -> dict[str, Any]:
         "description": "One value for each feature of the live release's contract, and nothing else.",
         "additionalProperties": True,
     }
+    purpose = {
+        "type": "string",
+        "minLength": 1,
+        "maxLength": limits.MAX_PURPOSE,
+        "description": "What it is asked for: the use case's name or purpose. Some rules require it.",
+    }
+    asked = {
+        "consent": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": limits.MAX_CONSENT,
+            "description": "Your reference to the subject's consent, where the lawful basis is consent.",
+        },
+        "region": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": limits.MAX_REGION,
+            "description": "Where the subject is, such as us-nj.",
+        },
+        "opted_out": {
+            "type": "boolean",
+            "description": "The subject does not want to be decided about by a machine alone: a person decides.",
+        },
+    }
+    notice = {
+        "type": "object",
+        "required": ["code", "rule"],
+        "properties": {
+            "code": text,
+            "rule": text,
+            "within_days": {"type": "integer", "description": "Days from the decision; none: with it."},
+        },
+    }
     reason = {
         "type": "object",
         "required": ["code", "text", "contribution"],
@@ -75,6 +108,20 @@ def openapi() -> dict[str, Any]:
             "reasons": {"type": "array", "items": {"$ref": "#/components/schemas/Reason"}},
             "release": {"type": "string", "pattern": "^sha256:[0-9a-f]{64}$"},
             "use_case": text,
+            "rulebook": {
+                "type": "string",
+                "description": "Digest of the rules in force; only where the use case names rule packs.",
+            },
+            "referred_by": {
+                "type": "string",
+                "description": "The rule that gave the decision to a person; only where one did.",
+            },
+            "human": {"type": "string", "description": "Who is to decide what a rule has referred."},
+            "notices": {
+                "type": "array",
+                "items": {"$ref": "#/components/schemas/Notice"},
+                "description": "What must be told to the subject; only where a rule asks for it.",
+            },
             "ledger": {
                 "type": "object",
                 "required": ["log", "index", "time"],
@@ -90,14 +137,20 @@ def openapi() -> dict[str, Any]:
         "type": "object",
         "required": ["subject", "features"],
         "additionalProperties": False,
-        "properties": {"subject": subject, "features": features},
+        "properties": {"subject": subject, "features": features, **asked},
     }
     use_case = {"type": "string", "minLength": 1, "maxLength": limits.MAX_NAME}
     one = {
         "type": "object",
         "required": ["use_case", "subject", "features"],
         "additionalProperties": False,
-        "properties": {"use_case": use_case, "subject": subject, "features": features},
+        "properties": {
+            "use_case": use_case,
+            "subject": subject,
+            "features": features,
+            "purpose": purpose,
+            **asked,
+        },
     }
     several = {
         "type": "object",
@@ -105,6 +158,7 @@ def openapi() -> dict[str, Any]:
         "additionalProperties": False,
         "properties": {
             "use_case": use_case,
+            "purpose": purpose,
             "rows": {"type": "array", "minItems": 1, "items": {"$ref": "#/components/schemas/Row"}},
         },
     }
@@ -228,6 +282,7 @@ def openapi() -> dict[str, Any]:
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
             "schemas": {
                 "One": one,
+                "Notice": notice,
                 "Several": several,
                 "Row": row,
                 "Decision": decision,

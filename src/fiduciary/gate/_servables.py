@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from fiduciary.decision import Decider, DecisionRecord, Verdict
+from fiduciary.decision import Asked, Decider, DecisionRecord, Verdict, admit, duties_of, notices, reviewer
 from fiduciary.errors import FiduciaryError, NotServableError
 from fiduciary.identity import Context, Resource
-from fiduciary.registry import LoadedRelease, Projection, Registry, UseCase
+from fiduciary.registry import Book, LoadedRelease, Projection, Registry, UseCase, day_start
 
 if TYPE_CHECKING:
     from fiduciary.gate.path import Question
@@ -30,14 +31,44 @@ class Servable:
     """A loaded release bound to the use case in force, with what its records have in common."""
 
     __slots__ = (
-        "_counters", "_policies", "contract", "decider", "digest", "name", "release", "retention", "row_ns", "rules",
-        "rules_digest", "use_case",
+        "_counters",
+        "_policies",
+        "basis",
+        "contract",
+        "decider",
+        "digest",
+        "duties",
+        "name",
+        "region",
+        "release",
+        "retention",
+        "row_ns",
+        "rulebook",
+        "ruled",
+        "rules",
+        "rules_digest",
+        "until_ns",
+        "use_case",
     )  # fmt: skip
 
     def __init__(
-        self, release: LoadedRelease, use_case: UseCase, rules: str, policies: Callable[[], str]
+        self,
+        release: LoadedRelease,
+        use_case: UseCase,
+        rules: str,
+        policies: Callable[[], str],
+        book: Book | None = None,
+        region: str = "",
     ) -> None:
-        self.decider = Decider(release, use_case)
+        self.duties = duties_of(book)
+        self.decider = Decider(release, use_case, self.duties)
+        self.rulebook = book.digest if book is not None else ""
+        self.until_ns = day_start(book.valid_until) if book is not None and book.valid_until else 0
+        """When other rules may be in force, nanoseconds since 1970; 0: no time is known."""
+        self.basis = use_case.lawful_basis
+        self.region = region
+        self.ruled = bool(book is not None or use_case.lawful_basis or use_case.regions)
+        """Whether each row is looked at for what the rules or the use case ask of it."""
         self.contract = release.compiled
         self.use_case = use_case
         self.name = use_case.name
@@ -45,7 +76,7 @@ class Servable:
         self.release = bytes.fromhex(release.digest.removeprefix("sha256:"))
         self.rules_digest = rules
         self.rules = bytes.fromhex(rules.removeprefix("sha256:"))
-        self.retention = use_case.retention
+        self.retention = self.duties.retention_class or use_case.retention
         self.row_ns = 100_000.0
         """Running mean cost of a row, nanoseconds."""
         self._policies = policies
@@ -61,7 +92,7 @@ class Servable:
     def record(
         self, caller: str, door: str, key: str, subject: str, raw: bytes, verdict: Verdict
     ) -> DecisionRecord:
-        """What is recorded of one row."""
+        """What is recorded of one row that no rule touches."""
         return DecisionRecord(
             version=1,
             outcome=verdict.outcome,
@@ -80,6 +111,34 @@ class Servable:
             idempotency_key=key,
             door=door,
         )
+
+    def admit(self, asked: Asked, where: str, top: str) -> None:
+        """Raises `RuleError` for what may not be decided under the rules in force."""
+        admit(self.duties, self.use_case, asked, self.region, where, top)
+
+    def oblige(
+        self, record: DecisionRecord, verdict: Verdict, asked: Asked
+    ) -> tuple[DecisionRecord, Verdict]:
+        """Record and verdict as the rules in force let them stand."""
+        verdict = self.decider.oblige(verdict, asked)
+        record = msgspec.structs.replace(
+            record,
+            outcome=verdict.outcome,
+            purpose=asked.purpose,
+            rulebook=self.rulebook,
+            basis=self.basis,
+            consent=asked.consent,
+            region=asked.region or self.region,
+            opted_out=asked.opted_out,
+            referred_by=verdict.referred_by,
+            human=reviewer(self.use_case) if verdict.referred_by else "",
+            notices=notices(self.duties, verdict.outcome),
+        )
+        return record, verdict
+
+
+RETRY_S = 2.0
+"""How long a live release whose rules could not be resolved is left alone before the next try, seconds."""
 
 
 class _Loading:
@@ -103,15 +162,19 @@ class Servables:
         loop: asyncio.AbstractEventLoop,
         policies: Callable[[], str],
         region: str,
+        name: str = "gate",
+        clock: Callable[[], int] = time.time_ns,
     ) -> None:
         self._registry = registry
         self._loader = loader  # its lock may be held for as long as a release takes to load
+        self._name = name
+        self._clock = clock
         self._region = region
         self._loop = loop
         self._policies = policies
         self._projection: Projection = registry.states()
         self._present: dict[str, Servable] = {}
-        self._failed: dict[str, tuple[str, str, FiduciaryError]] = {}
+        self._failed: dict[str, tuple[str, str, FiduciaryError, float]] = {}
         self._loading: dict[str, _Loading] = {}
         self._threads = ThreadPoolExecutor(1, "fiduciary-release")
         self._resources: dict[str, tuple[str, Resource]] = {}
@@ -122,7 +185,12 @@ class Servables:
         self._projection = projection = self._registry.states()
         for name, servable in list(self._present.items()):
             use = projection.uses.get(name)
-            if use is None or projection.live(name) != servable.digest or use.digest != servable.rules_digest:
+            if (
+                use is None
+                or projection.live(name) != servable.digest
+                or use.digest != servable.rules_digest
+                or (use.book.digest if use.book is not None else "") != servable.rulebook
+            ):
                 del self._present[name]
 
     def defined(self, name: str) -> bool:
@@ -168,13 +236,19 @@ class Servables:
         name = question.use_case
         found = self._present.get(name)
         if found is not None:
-            return found
+            if not found.until_ns or self._clock() < found.until_ns:
+                return found
+            del self._present[name]  # a new day: other rules may be in force
         use = self._projection.use(name)
         live = self._projection.live(name)
         if live is None:
             raise NotServableError(f"no approved release is live for the use case {name}")
         failed = self._failed.get(name)
-        if failed is not None and failed[:2] == (live, use.digest):
+        if (
+            failed is not None
+            and failed[:2] == (live, use.digest)
+            and not (use.use_case.packs and time.monotonic() - failed[3] > RETRY_S)
+        ):
             raise NotServableError(f"the live release of {name} cannot be loaded: {failed[2].detail}")
         loading = self._loading.get(name)
         if loading is None or (loading.release, loading.rules) != (live, use.digest):
@@ -209,7 +283,9 @@ class Servables:
 
     def _try(self, digest: str, use_case: UseCase) -> Servable | FiduciaryError:
         try:
-            return Servable(self._loader.load(digest), use_case, use_case.digest, self._policies)
+            release = self._loader.load(digest)
+            book = self._loader.announce(use_case.name, by=self._name) if use_case.packs else None
+            return Servable(release, use_case, use_case.digest, self._policies, book, self._region)
         except FiduciaryError as error:
             log.error("the live release %s of %s cannot be loaded: %s", digest, use_case.name, error.detail)
             return error
@@ -232,11 +308,13 @@ class Servables:
         self.loaded(loading.waiting)
 
     def _keep(self, name: str, release: str, rules: str, result: Servable | FiduciaryError) -> None:
+        if isinstance(result, Servable) and result.rulebook:  # it may just have been announced
+            self._projection = self._registry.states()
         use = self._projection.uses.get(name)
         if use is None or self._projection.live(name) != release or use.digest != rules:
             return
-        if isinstance(result, Servable):
+        if not isinstance(result, Servable):
+            self._failed[name] = (release, rules, result, time.monotonic())
+        elif result.rulebook == (use.book.digest if use.book is not None else ""):
             self._present[name] = result
             self._failed.pop(name, None)
-        else:
-            self._failed[name] = (release, rules, result)

@@ -119,7 +119,7 @@ class Worker:
         metrics = Metrics(home / "gate", self.name)
         idempotency = Idempotency(home / "gate" / "idempotency.sqlite", self.name, ledger)
         idempotency.recover(log_file.size)
-        servables = Servables(registry, loader, loop, policies, settings.region)
+        servables = Servables(registry, loader, loop, policies, settings.region, self.name, ledger.clock)
         batcher = Batcher(loop)
         refusals = Refusals()
         tracing = Tracing.from_settings(gate, self.name)

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
-from fiduciary.decision import DecisionRecord, Verdict, encode_record, refusal_record
+from fiduciary.decision import NOTHING_ASKED, DecisionRecord, Verdict, encode_record, refusal_record
 from fiduciary.errors import (
     AuthenticationError,
     ConflictError,
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import asyncio
 
     from fiduciary.config import GateSettings
+    from fiduciary.decision import Asked
     from fiduciary.gate._batcher import Batcher
     from fiduciary.gate._idempotency import Idempotency
     from fiduciary.gate._metrics import Metrics
@@ -56,10 +57,12 @@ class Question:
     """One request for a decision (of one row or several) on its way. Doors subclass it."""
 
     __slots__ = (
-        "begun", "delivered", "digest", "error", "key", "marks", "principal", "raws", "receipts", "records",
+        "asked", "begun", "delivered", "digest", "error", "key", "marks", "principal", "raws", "receipts", "records",
         "remaining", "reserved", "servable", "subjects", "trace", "use_case", "values", "verdicts",
     )  # fmt: skip
     door: ClassVar[str] = ""
+    top: ClassVar[str] = ""
+    """JSON pointer to where what is asked about the circumstances stands."""
 
     def __init__(self) -> None:
         self.use_case = ""
@@ -70,6 +73,8 @@ class Question:
         self.principal: Principal | None = None
         self.servable: Servable | None = None
         self.subjects: list[str] = []
+        self.asked: list[Asked] = []
+        """What was said about each row's circumstances; empty when nothing was."""
         self.raws: list[bytes] = []
         """Each row's features as received: one JSON object."""
         self.values: list[list[float]] = []
@@ -200,11 +205,24 @@ class Path:
         if servable is None:  # the release is being loaded: `_again` comes when it is
             return
         question.servable = servable
+        if servable.ruled or question.asked:
+            self._admit(question, servable)
         question.admit(servable)
         start, at = at, now()
         question.marks.append(at)
         self._stages["admit"].observe(at - start)
         self._batcher.add(question)
+
+    @staticmethod
+    def _admit(question: Question, servable: Servable) -> None:
+        """May it be decided at all, by the rules in force? Raises `RuleError`."""
+        if not question.asked:
+            servable.admit(NOTHING_ASKED, question.top, question.top)
+        elif len(question.asked) == 1:
+            servable.admit(question.asked[0], question.top, question.top)
+        else:
+            for i, asked in enumerate(question.asked):
+                servable.admit(asked, question.top or f"/rows/{i}", question.top)
 
     def _obey(self) -> None:
         """Follow the control log up to the present epoch. If that fails, nothing is answered."""
@@ -305,11 +323,15 @@ class Path:
         put = self.recorder.put
         entries = []
         caller, door, key = principal.subject, question.door, ""
+        ruled = servable.ruled or bool(question.asked)
         rows = zip(question.subjects, question.raws, question.verdicts, strict=True)
         for i, (subject, raw, verdict) in enumerate(rows):
             if question.key:
                 key = tagged(question.key, question.digest, principal.issuer, i, len(question.raws))
             record = servable.record(caller, door, key, subject, raw, verdict)
+            if ruled:
+                asked = question.asked[i] if question.asked else NOTHING_ASKED
+                record, question.verdicts[i] = servable.oblige(record, verdict, asked)
             question.records.append(record)
             entries.append(
                 Entry(
@@ -409,6 +431,7 @@ class Path:
                 subject=subject,
                 caller=principal.subject,
                 door=question.door,
+                rulebook=servable.rulebook if servable is not None else "",
             )
             name = question.use_case if self._servables.defined(question.use_case) else ""
             entry = Entry(

@@ -20,13 +20,30 @@ from fiduciary.registry._canonical import canonical
 from fiduciary.registry._checks import release_checks
 from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope, pae, sign_envelope
 from fiduciary.registry._import import Imported, import_model
+from fiduciary.registry._judging import day, day_start
 from fiduciary.registry._load import LoadedRelease, load_bundle
 from fiduciary.registry._projection import Projection
 from fiduciary.registry._reference import Histogram, Reference
 from fiduciary.registry._registry import REFUSED, Registry
 from fiduciary.registry._rules import RULES
 from fiduciary.registry._signing_export import export_model_signing
-from fiduciary.registry._state import Anomaly, Approval, CheckRun, Enrolment, Mark, Party, Release, State, Use
+from fiduciary.registry._state import (
+    Adopted,
+    Anomaly,
+    Approval,
+    Attestation,
+    Book,
+    CheckRun,
+    Enrolment,
+    Finding,
+    Mark,
+    Overlay,
+    Party,
+    Release,
+    State,
+    Use,
+    Waiver,
+)
 from fiduciary.registry._statements import make_statement, sign_statement, statement_bytes, statement_holds
 from fiduciary.registry._use_case import UseCase, read_use_case
 
@@ -34,17 +51,22 @@ __all__ = [
     "REFUSED",
     "RELEASE_TYPE",
     "RULES",
+    "Adopted",
     "Anomaly",
     "Approval",
+    "Attestation",
+    "Book",
     "Bundle",
     "CheckRun",
     "Enrolment",
     "File",
+    "Finding",
     "Histogram",
     "Imported",
     "LoadedRelease",
     "Manifest",
     "Mark",
+    "Overlay",
     "Party",
     "Projection",
     "Reference",
@@ -53,9 +75,12 @@ __all__ = [
     "State",
     "Use",
     "UseCase",
+    "Waiver",
     "approved_rows",
     "build",
     "canonical",
+    "day",
+    "day_start",
     "digest_hex",
     "digest_text",
     "export_model_signing",

@@ -70,3 +70,8 @@ def is_date(text: object) -> TypeGuard[str]:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+def day_start(day: str) -> int:
+    """The first nanosecond of a UTC date, since 1970."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * NANO

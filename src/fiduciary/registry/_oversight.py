@@ -68,8 +68,8 @@ def rules_resolved(view: View, p: Payload, who: Who, by: str, at: int) -> str | 
         return f"the use case {str(name)[:80]!r} has not been defined"
     if p.get("rules") != use.digest:
         return "the rulebook was made for another version of the use case than the one in force"
-    if not _matches(DIGEST, p.get("rulebook")):
-        return "the event names no rulebook digest"
+    if p.get("rulebook") != book_digest(p):
+        return "the digest is not that of the rulebook"
     wanted = []
     for pack in use.use_case.packs:
         adopted = view.packs.get(pack)
@@ -80,7 +80,7 @@ def rules_resolved(view: View, p: Payload, who: Who, by: str, at: int) -> str | 
         return "the use case names no packs"
     if p.get("packs") != wanted:
         return "the rulebook is of other packs than those in force for the use case"
-    since, until, today = p.get("valid_from"), p.get("valid_until", ""), day(at)
+    since, until, today = p.get("valid_from"), p.get("valid_until"), day(at)
     if not is_date(since) or not (until == "" or is_date(until)):
         return "valid_from and valid_until are dates"
     if not since <= today or (until and today >= until):
@@ -88,6 +88,15 @@ def rules_resolved(view: View, p: Payload, who: Who, by: str, at: int) -> str | 
     if not isinstance(p.get("obligations"), dict):
         return "the event does not say what binds the serving path"
     return _book_wrong(p.get("in_force"), set(use.use_case.packs))
+
+
+BOOK = ("use_case", "rules", "packs", "in_force", "obligations", "valid_from", "valid_until")
+"""Members of `rules.resolved` that make up the rulebook, and that its digest is over."""
+
+
+def book_digest(p: Payload) -> str:
+    """`sha256:<hex>` of the canonical members of a rulebook; those that are not there count as null."""
+    return digest_text(canonical({name: p.get(name) for name in BOOK}))
 
 
 def _book_wrong(rules: object, packs: set[str]) -> str | None:
@@ -277,7 +286,7 @@ def book_of(p: Payload, index: int, time_ns: int) -> Book:
         in_force=tuple(p["in_force"]),
         obligations=p["obligations"],
         valid_from=p["valid_from"],
-        valid_until=p.get("valid_until", ""),
+        valid_until=p["valid_until"],
         index=index,
         time_ns=time_ns,
     )

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from fiduciary.config import Settings
-from fiduciary.errors import LedgerError, NotServableError, ReleaseError, UsageError
+from fiduciary.errors import LedgerError, NotFoundError, NotServableError, ReleaseError, UsageError
 from fiduciary.identity import Principal
 from fiduciary.ledger import Entry, Kind, Ledger, Receipt
 from fiduciary.registry._build import sign
@@ -26,6 +26,7 @@ from fiduciary.registry._bundle import (
     SIGNATURES,
     Bundle,
     digest_hex,
+    digest_text,
     read_bundle,
     sync_folder,
     write_bundle,
@@ -34,10 +35,13 @@ from fiduciary.registry._bundle import (
 from fiduciary.registry._canonical import canonical
 from fiduciary.registry._checks import release_checks
 from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope
+from fiduciary.registry._judging import day
 from fiduciary.registry._load import LoadedRelease, load_bundle
+from fiduciary.registry._oversight import book_digest, book_of
 from fiduciary.registry._projection import Projection
+from fiduciary.registry._rulebook import check_pack, resolve_rules, rules_document
 from fiduciary.registry._rules import key_id_of, refusal
-from fiduciary.registry._state import Release
+from fiduciary.registry._state import Book, Release
 from fiduciary.registry._statements import NANO, make_statement, sign_statement
 from fiduciary.registry._use_case import UseCase
 
@@ -123,6 +127,57 @@ class Registry:
     def revoked(self, principal: Principal, token_id: str) -> bool:
         """Has the token been revoked? For `identity.Authenticator`."""
         return self.states().revocations.refused(principal, token_id)
+
+    # --- the rules of the day ---
+
+    def rulebook(self, use_case: str) -> tuple[Book, Any]:
+        """The rulebook of a use case today, resolved and not announced: as the control log would say it, and the
+        `rules.Rulebook` itself.
+
+        Raises `NotFoundError`, `UsageError`, or `NotServableError` when a pack that it names is not in force.
+        """
+        with self._lock:
+            state = self._catch_up()
+            body, found = self._resolved(state, use_case)
+            return book_of({**body, "use_case": use_case}, -1, self._ledger.clock()), found
+
+    def announce(self, use_case: str, *, by: str) -> Book:
+        """The rulebook in force for a use case now; resolved and put on the control log when none is.
+
+        `by`: who resolves it (a gate, a party); nothing is signed, since it follows from what officers signed. Raises
+        what `rulebook` raises, `ReleaseError`, `LedgerError`.
+        """
+        with self._lock:
+            book = self._catch_up().use(use_case).book_on(day(self._ledger.clock()))
+            if book is not None:
+                return book
+            with self._ledger.control() as log:
+                state = self._catch_up(force=True)
+                now = self._ledger.clock()
+                book = state.use(use_case).book_on(day(now))
+                if book is None:
+                    body, _ = self._resolved(state, use_case)
+                    payload = {"event": "rules.resolved", "scope": self.scope, "by": by, **body}
+                    why = refusal(state, payload, now)
+                    if why is not None:
+                        raise ReleaseError(f"rules.resolved was refused: {why}", event="rules.resolved")
+                    self._append(log, payload)
+            book = self._catch_up(force=True).use(use_case).book_on(day(self._ledger.clock()))
+        if book is None:
+            raise NotServableError(f"the rules of {use_case!r} changed while they were resolved; try again")
+        return book
+
+    def _resolved(self, state: Projection, use_case: str) -> tuple[dict[str, Any], Any]:
+        adopted = state.packs_of(use_case)
+        use = state.use(use_case)
+        found = resolve_rules(adopted, use.use_case, day(self._ledger.clock()))
+        body = {
+            "use_case": use_case,
+            "rules": use.digest,
+            "packs": [{"pack": a.pack, "version": a.version, "digest": a.digest} for a in adopted],
+            **rules_document(found),
+        }
+        return {"rulebook": book_digest(body), **body}, found
 
     # --- loading ---
 
@@ -266,16 +321,27 @@ class Registry:
         return bundle.digest
 
     def check(
-        self, digest: str, *, by: str, key: PartyKey, more: Iterable[Mapping[str, Any]] = ()
+        self,
+        digest: str,
+        *,
+        by: str,
+        key: PartyKey,
+        more: Iterable[Mapping[str, Any]] = (),
+        rulebook: str = "",
+        data: Mapping[str, Any] | None = None,
     ) -> list[dict[str, Any]]:
         """Run the release checks, record their results and return them.
 
-        `more`: results of checks made elsewhere, each with `name`, `ok` and optionally `severity`, `detail`.
+        `more`: results of checks made elsewhere, each with `name`, `ok` and optionally `severity`, `detail`; those of
+        the rules of a pack also `rule`, and then `rulebook` names the rulebook that they are of and `data` what they
+        were computed on.
         """
         bundle = self.verify(digest)
         results = [*release_checks(bundle), *[dict(result) for result in more]]
-        green = all(r.get("ok") is True or r.get("severity") == "warn" for r in results)
-        self._govern("release.checked", self._about(digest, results=results, green=green), by=by, key=key)
+        green = all(r.get("ok") is True or r.get("severity") in ("warn", "record") for r in results)
+        ruled: dict[str, Any] = {"rulebook": rulebook, "data": dict(data or {})} if rulebook else {}
+        body = self._about(digest, results=results, green=green, **ruled)
+        self._govern("release.checked", body, by=by, key=key)
         return results
 
     def approve(self, digest: str, *, by: str, key: PartyKey, note: str = "") -> Receipt:
@@ -359,6 +425,110 @@ class Registry:
             raise UsageError("this is not a step of the registry")
         event, by = str(payload["event"]), str(payload.get("by", ""))
         return self._record(event, by, lambda _: dict(payload))
+
+    def adopt_pack(self, document: Mapping[str, Any], *, by: str, key: PartyKey, note: str = "") -> Receipt:
+        """Put a version of a rule pack in force, in place of any other; its whole document goes on the control log.
+
+        Every use case that names it resolves its rules anew before the next decision. Raises `UsageError` when the
+        document is no pack.
+        """
+        check_pack(document)
+        body = {
+            "pack": document.get("pack"),
+            "version": document.get("version"),
+            "digest": digest_text(canonical(document)),
+            "document": dict(document),
+            "note": note,
+        }
+        return self._govern("pack.adopted", body, by=by, key=key)
+
+    def withdraw_pack(self, pack: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """Take a pack out of force. Use cases that name it are not answered until they name others."""
+        return self._govern("pack.withdrawn", {"pack": pack, "reason": reason}, by=by, key=key)
+
+    def attest(
+        self,
+        kind: str,
+        digest: str,
+        title: str,
+        *,
+        by: str,
+        key: PartyKey,
+        use_case: str = "",
+        release: str = "",
+        expires: str = "",
+        note: str = "",
+    ) -> Receipt:
+        """File the evidence that a person adds (a DPIA, a board report): its digest, not the document itself."""
+        body = {
+            "kind": kind,
+            "use_case": use_case,
+            "release": release,
+            "digest": digest,
+            "title": title,
+            "expires": expires,
+            "note": note,
+        }
+        return self._govern("attestation.filed", body, by=by, key=key)
+
+    def raise_finding(
+        self,
+        finding: str,
+        use_case: str,
+        severity: str,
+        title: str,
+        *,
+        by: str,
+        key: PartyKey,
+        release: str = "",
+        due: str = "",
+        note: str = "",
+    ) -> Receipt:
+        """Raise a finding of a review: `severity` high, medium or low."""
+        body = {
+            "finding": finding,
+            "use_case": use_case,
+            "release": release,
+            "severity": severity,
+            "title": title,
+            "due": due,
+            "note": note,
+        }
+        return self._govern("finding.raised", body, by=by, key=key)
+
+    def close_finding(self, finding: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """Close a finding; not for the author of the release that it is about."""
+        found = self.states().findings.get(finding)
+        if found is None:
+            raise NotFoundError(f"there is no finding {finding[:80]!r}")
+        body = {"finding": finding, "use_case": found.use_case, "reason": reason}
+        return self._govern("finding.closed", body, by=by, key=key)
+
+    def waive(self, digest: str, rule: str, expires: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """Let a release not meet one rule until a date; never for its author."""
+        body = self._about(digest, rule=rule, expires=expires, reason=reason)
+        return self._govern("waiver.granted", body, by=by, key=key)
+
+    def set_overlay(
+        self, overlay: str, use_case: str, title: str, expires: str, *, by: str, key: PartyKey, reason: str
+    ) -> Receipt:
+        """Put a post-model adjustment on the register, until a date."""
+        body = {
+            "overlay": overlay,
+            "use_case": use_case,
+            "title": title,
+            "expires": expires,
+            "reason": reason,
+        }
+        return self._govern("overlay.set", body, by=by, key=key)
+
+    def end_overlay(self, overlay: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
+        """End an overlay."""
+        found = self.states().overlays.get(overlay)
+        if found is None:
+            raise NotFoundError(f"there is no overlay {overlay[:80]!r}")
+        body = {"overlay": overlay, "use_case": found.use_case, "reason": reason}
+        return self._govern("overlay.ended", body, by=by, key=key)
 
     # --- inside ---
 
