@@ -25,6 +25,7 @@ RANGE_RECORDS = 1_024
 """Most headers in one line of proofs.jsonl."""
 MAX_DECISIONS = 1_000_000
 CONTROL = "control"
+PACK = ("pack", "version", "digest", "document")
 Progress = Callable[[str, int, int], None]
 
 
@@ -103,6 +104,12 @@ class _Cut:
         self._lines("approvals.jsonl", offline.approvals_view(events))
         self._lines("checks.jsonl", offline.checks_view(events))
         self._json("release.json", releases)
+        size = self.heads[CONTROL].size
+        history = [a for a in self.registry.states().pack_history if a.mark.index < size]
+        adopted = [{n: getattr(a, n) for n in PACK} for a in history]
+        for name, text in offline.pack_views(adopted).items():
+            (self.folder / name).parent.mkdir(exist_ok=True)
+            (self.folder / name).write_text(text, "utf-8")
         write_decisions(self.folder / "decisions.parquet", decisions)
         scope = {**msgspec.to_builtins(self.scope), "home": self.registry.scope}
         shown = decisions[: offline.SHOWN]

@@ -18,8 +18,11 @@ compare this one with the published one: the folder comes from those whom you ch
    key, enrolled for that role, before it was promoted; what was live, and which cut-offs, at each decision;
 7. each scorecard decision again, from the row and the points: score, outcome and reasons, bit for bit. Other model
    families: `fiduciary replay`;
-8. that the decisions asked for are here: for a use case over a period, every one of every log;
-9. the pages for people (index.html, release.json, approvals.jsonl, checks.jsonl), made again from the proved content.
+8. that each decision names the rulebook in force, announced before it, of packs that an officer had adopted; that it
+   was admissible under it; that its outcome is the cut-offs', then the referral's, and that notices due are named;
+9. that the decisions asked for are here: for a use case over a period, every one of every log;
+10. the pages for people (index.html, release.json, approvals.jsonl, checks.jsonl, packs/), made again from the
+    proved content.
 
 Exit code 0: everything holds. 1: something does not, one line each. 2: the folder cannot be read.
 """
@@ -1028,12 +1031,7 @@ class Scorecard:
             group[0] = weight - mean if group[0] is None else group[0] + (weight - mean)
             group[1] = group[1] or feature.get("reason", "")
         score = logistic(margin) if card["link"] == "logit" else margin
-        high = rules["adverse"] == "high"
-        approve, decline = rules["approve_below"], rules["decline_from"]
-        if high:
-            outcome = "approve" if score < approve else "decline" if score >= decline else "refer"
-        else:
-            outcome = "approve" if score > approve else "decline" if score <= decline else "refer"
+        high, outcome = rules["adverse"] == "high", cut_off(rules, score)
         ranked = sorted(groups.items(), key=lambda item: -item[1][0] if high else item[1][0])
         reasons = [
             {"code": code, "text": text or plain(code), "contribution": total}
@@ -1041,6 +1039,84 @@ class Scorecard:
             if (total > 0 if high else total < 0)
         ]
         return outcome, score, margin, baseline["margin"], reasons
+
+
+def cut_off(rules: dict[str, Any], score: float) -> str:
+    """The outcome by the cut-offs of a use case."""
+    approve, decline = rules["approve_below"], rules["decline_from"]
+    if rules["adverse"] == "high":
+        return "approve" if score < approve else "decline" if score >= decline else "refer"
+    return "approve" if score > approve else "decline" if score <= decline else "refer"
+
+
+# --- The rules of the day: docs/serving-rules.md; the same as decision/_duties.py ---
+
+
+def inadmissible(duties: dict[str, Any], rules: dict[str, Any], decision: dict[str, Any]) -> str:
+    """Why a decision should have been refused under these duties; empty when it might be made."""
+    purpose, basis = decision.get("purpose", ""), rules.get("lawful_basis", "")
+    same = purpose == rules["name"] or plain_words(purpose) == plain_words(rules["purpose"])
+    if (purpose and not same) or (not purpose and duties.get("purpose_required")):
+        return "it states no purpose, or another than the use case's"
+    if duties.get("lawful_bases") is not None and basis not in duties["lawful_bases"]:
+        return f"the lawful basis {basis or 'none'} is not accepted"
+    if decision.get("basis", "") != basis:
+        return "it names another lawful basis than its use case"
+    if (duties.get("consent_required") or basis == "consent") and not decision.get("consent"):
+        return "it names no consent"
+    for allowed in (duties.get("residency"), rules.get("regions") or None):
+        if allowed is not None and not inside(decision.get("region", ""), allowed):
+            return f"region {decision.get('region', '')!r} is not allowed"
+    return ""
+
+
+def plain_words(text: str) -> str:
+    return " ".join(text.casefold().split())
+
+
+def inside(region: str, allowed: list[str]) -> bool:
+    low = region.casefold()
+    return any(low == a.casefold() or low.startswith(a.casefold() + "-") for a in allowed)
+
+
+def referral(
+    duties: dict[str, Any],
+    rules: dict[str, Any],
+    decision: dict[str, Any],
+    outcome: str,
+    reasons: list[dict[str, Any]],
+) -> str:
+    """The rule that gives a decision to a person; empty when the outcome of the cut-offs stands."""
+    if outcome == "refer":
+        return ""
+    if decision.get("opted_out"):
+        return duties.get("opt_out") or "opted-out"
+    if outcome == "decline":
+        ground = rules.get("automated_ground", "")
+        if duties.get("referral") and (not ground or (ground == "consent" and not decision.get("consent"))):
+            return str(duties["referral"])
+        if len(reasons) < duties.get("reasons_min", 0):
+            return "reasons"
+    return ""
+
+
+def notices(duties: dict[str, Any], outcome: str) -> list[dict[str, Any]]:
+    """The notices due after an outcome, as records name them."""
+    found = []
+    for n in duties.get("notices", []):
+        if n.get("when", "adverse") == "always" or outcome == "decline":
+            days = n.get("within_days")
+            found.append(
+                {"code": n["code"], "rule": n["rule"], **({} if days is None else {"within_days": days})}
+            )
+    return found
+
+
+def reason_count(duties: dict[str, Any], rules: dict[str, Any]) -> int:
+    """How many reasons are given at most."""
+    count = max(rules["reason_count"], duties.get("reasons_min", 0))
+    most = duties.get("reasons_max", 0)
+    return min(count, most) if most else int(count)
 
 
 def plain(name: str) -> str:
@@ -1055,13 +1131,25 @@ def plain(name: str) -> str:
 
 SHOWN = 200
 """Decisions listed on the page; all of them are in decisions.jsonl."""
-ABOUT = ("release.", "usecase.", "party.")
+ABOUT = ("release.", "usecase.", "party.", "pack.", "waiver.", "finding.", "attestation.", "overlay.")
+
+
+def pack_views(adopted: list[dict[str, Any]]) -> dict[str, str]:
+    """The files of packs/: each rule pack that was adopted, by name, version and digest."""
+    return {
+        f"packs/{p['pack']}-{p['version']}-{p['digest'][7:19]}.json": json_text(p["document"])
+        for p in adopted
+    }
 
 
 def approvals_view(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Who did what to which release: the lines of approvals.jsonl."""
+    """Who did what to which release or rule: the lines of approvals.jsonl. Packs themselves lie in packs/."""
     return [
-        {"record": f"control.{e['index']}", "time": time_text(e["time_ns"]), **e["payload"]}
+        {
+            "record": f"control.{e['index']}",
+            "time": time_text(e["time_ns"]),
+            **{k: v for k, v in e["payload"].items() if k != "document" or "pack" not in e["payload"]},
+        }
         for e in events
         if str(e["payload"].get("event", "")).startswith(ABOUT)
     ]
@@ -1218,7 +1306,8 @@ def _approvals(events: list[dict[str, Any]]) -> str:
         payload = event["payload"]
         name = str(payload.get("event", ""))
         if name.startswith(ABOUT):
-            what = str(payload.get("release") or payload.get("party") or payload.get("use_case") or "")
+            named = ("release", "party", "pack", "finding", "overlay", "kind", "use_case")
+            what = next((str(payload[name]) for name in named if payload.get(name)), "")
             why = str(payload.get("note") or payload.get("reason") or "")
             rows.append(
                 f"<tr><td>{escape(time_text(event['time_ns'])[:19])}Z</td><td>{escape(name)}</td>"
@@ -1626,26 +1715,67 @@ class Verifier:
             self.report.bad(f"{record}: its release is not in the folder or does not hold")
         else:
             self.report.ok("decisions of a release that was live, under the cut-offs in force")
-            self.replay(record, decision)
+            duties = self.check_rulebook(record, decision, since, until)
+            if duties is not None:
+                self.replay(record, decision, duties)
 
-    def replay(self, record: str, decision: dict[str, Any]) -> None:
-        card = self.parsed[decision["release"]]
-        if card is None:
-            self.report.ok("decisions of other model families (replay them with: fiduciary replay)")
-            return
+    def check_rulebook(
+        self, record: str, decision: dict[str, Any], since: int, until: int
+    ) -> dict[str, Any] | None:
+        """What the rules in force obliged the gate to, or None when the rulebook named is not the one in force."""
+        use_case, named = decision["use_case"], decision.get("rulebook", "")
+        allowed = self.history.books_within(use_case, since, until)
+        if named not in allowed:
+            if not named:
+                why = f"it names no rulebook, and {use_case} was under rule packs then"
+            elif named not in self.history.books:
+                why = f"its rulebook {named} was never announced on the control log, or not of packs adopted then"
+            else:
+                why = f"its rulebook {named} was not in force for {use_case} then"
+            self.report.bad(f"{record}: {why}")
+            return None
+        if not named:
+            return {}
+        book = self.history.books[named]
+        why = inadmissible(book["obligations"], self.history.rules[decision["rules"]], decision)
+        if why:
+            self.report.bad(f"{record}: the rules in force forbade it: {why}")
+            return None
+        self.report.ok("decisions under the rulebook that was announced, of packs adopted then")
+        return dict(book["obligations"])
+
+    def replay(self, record: str, decision: dict[str, Any], duties: dict[str, Any]) -> None:
+        """The outcome is the cut-offs', then the referral's; a scorecard is computed again to the bit."""
         rules = self.history.rules[decision["rules"]]
-        outcome, score, margin, baseline, reasons = card.decide(rules, decision["features"])
-        recorded = [decision[name] for name in ("outcome", "score", "margin", "baseline")]
-        same = recorded == [outcome, score, margin, baseline]
-        if decision.get("explained"):
-            same = same and decision.get("reasons", []) == reasons
-        elif rules["reasons"] == "always" or outcome != "approve" or decision.get("reasons"):
-            same = False
-        if same:
-            self.report.ok("scorecard decisions replayed, equal bit for bit")
+        card = self.parsed[decision["release"]]
+        names = ("score", "margin", "baseline")
+        given = decision.get("reasons", [])
+        if card is None:
+            cut, score, reasons, same = cut_off(rules, decision["score"]), decision["score"], given, True
         else:
-            said = f"the record says {recorded[0]} {recorded[1]!r}"
-            self.report.bad(f"{record}: a replay gives {outcome} {score!r} or other reasons; {said}")
+            count = {"reason_count": reason_count(duties, rules)}
+            cut, score, margin, baseline, reasons = card.decide({**rules, **count}, decision["features"])
+            same = [decision[name] for name in names] == [score, margin, baseline]
+            if decision.get("explained"):
+                same = same and given == reasons
+        if not decision.get("explained") and (rules["reasons"] == "always" or cut != "approve" or given):
+            same = False
+        rule = referral(duties, rules, decision, cut, reasons)
+        outcome = "refer" if rule else cut
+        due = notices(duties, outcome)
+        if not same or decision["outcome"] != outcome:
+            said = f"the record says {decision['outcome']} {decision['score']!r}"
+            why = f" (by rule {rule})" if rule else ""
+            self.report.bad(f"{record}: a replay gives {outcome}{why} {score!r} or other reasons; {said}")
+        elif decision.get("referred_by", "") != rule:
+            named = decision.get("referred_by") or "no rule"
+            self.report.bad(f"{record}: it was referred by {rule or 'no rule'}, and the record says {named}")
+        elif decision.get("notices", []) != due:
+            self.report.bad(f"{record}: the notices in the record are not the ones that were due")
+        elif card is None:
+            self.report.ok("decisions of other model families (replay them with: fiduciary replay)")
+        else:
+            self.report.ok("scorecard decisions replayed, equal bit for bit")
 
     def check_gone(self) -> None:
         """Content may be missing only where events of the control log say that it was destroyed."""
@@ -1722,9 +1852,16 @@ class Verifier:
             "release.json": json_text(releases),
             "index.html": page(self.scope, self.first, len(self.shown), releases, self.events),
         }
-        for name, text in views.items():
+        packs = pack_views(self.history.adopted)
+        place = self.folder / "packs"
+        lying = {p.relative_to(self.folder).as_posix() for p in place.rglob("*")} if place.is_dir() else set()
+        for name in sorted(lying ^ packs.keys()):
+            self.report.bad(f"{name}: a pack nobody adopted, or an adopted pack that is not here")
+            packs.pop(name, None)
+        for name, text in {**views, **packs}.items():
             if read_file(self.folder / name, MAX_RELEASE_FILE) != text.encode():
-                self.report.bad(f"{name}: it does not say what the proved content says")
+                forged = "a forged pack: " if name in packs else ""
+                self.report.bad(f"{name}: {forged}it does not say what the proved content says")
             else:
                 self.report.ok("pages equal to the proved content")
 
