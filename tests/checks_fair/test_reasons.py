@@ -15,7 +15,6 @@ from fiduciary.models import (
     Baseline,
     Contract,
     Feature,
-    ReasonPlan,
     baseline_of,
     infer_contract,
     load_scorer,
@@ -188,7 +187,7 @@ def test_another_baseline_gives_other_reasons_and_the_share_is_counted() -> None
     assert found.value == pytest.approx(top.mean(), abs=1e-12) and 0 < found.value < 0.5
     assert found.numbers["another_set"] > 0
     assert found.numbers["largest_gap_to_approved_here"] < 1e-9  # pinned from these very rows
-    moved = msgspec.structs.replace(about.baseline, contributions=(approved + [1.0, 0, 0, 0]).tolist())
+    moved = msgspec.structs.replace(about.baseline, contributions=(approved + np.eye(4)[0]).tolist())
     away = check("baseline", subject(20_000, baseline=moved), count=2)
     assert away.numbers["largest_gap_to_approved_here"] == pytest.approx(1.0, abs=1e-6)
 
