@@ -4,33 +4,20 @@ from __future__ import annotations
 
 import copy
 import functools
-import importlib.util
 import itertools
-from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import control_log as rules
 from fiduciary.evidence import _verify_folder as offline
 from fiduciary.registry import Projection
 
 offline.ed25519_verify = functools.lru_cache(maxsize=None)(offline.ed25519_verify)  # the same answers, sooner
 
 
-def load_rules() -> ModuleType:
-    """The story teller of the registry's own tests."""
-    path = Path(__file__).resolve().parent.parent / "registry" / "test_rules.py"
-    spec = importlib.util.spec_from_file_location("rules_of_the_registry", path)
-    assert spec and spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-rules = load_rules()
 A, B, USE = rules.A, rules.B, rules.USE
 C = "sha256:" + "c" * 64
 

@@ -1734,15 +1734,15 @@ class Verifier:
                 why = f"its rulebook {named} was not in force for {use_case} then"
             self.report.bad(f"{record}: {why}")
             return None
-        if not named:
-            return {}
-        book = self.history.books[named]
-        why = inadmissible(book["obligations"], self.history.rules[decision["rules"]], decision)
+        duties: dict[str, Any] = self.history.books[named]["obligations"] if named else {}
+        why = inadmissible(duties, self.history.rules[decision["rules"]], decision)
         if why:
             self.report.bad(f"{record}: the rules in force forbade it: {why}")
             return None
+        if not named:
+            return {}
         self.report.ok("decisions under the rulebook that was announced, of packs adopted then")
-        return dict(book["obligations"])
+        return duties
 
     def replay(self, record: str, decision: dict[str, Any], duties: dict[str, Any]) -> None:
         """The outcome is the cut-offs', then the referral's; a scorecard is computed again to the bit."""
