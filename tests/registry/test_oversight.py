@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from control_log import NOW, SCOPE, USE, A, B, Control, digest_of
+from control_log import DOCUMENT, NOW, SCOPE, USE, A, B, Control, digest_of
 from fiduciary.errors import UsageError
 from fiduciary.registry import Projection, read_use_case
 from fiduciary.registry._statements import NANO
