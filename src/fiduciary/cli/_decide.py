@@ -22,6 +22,10 @@ MAX_ANSWER = 16 << 20
     "--url", envvar="FIDUCIARY_URL", default="http://127.0.0.1:8080", show_default=True, help="The gate."
 )
 @click.option("--token", envvar="FIDUCIARY_TOKEN", help="Access token (better: FIDUCIARY_TOKEN).")
+@click.option("--purpose", default=None, help="What it is asked for: the use case's name or purpose.")
+@click.option("--consent", default=None, help="Your reference to the subject's consent.")
+@click.option("--region", default=None, help="Where the subject is, such as us-nj.")
+@click.option("--opted-out", is_flag=True, help="The subject does not want a machine alone to decide.")
 @click.option("--idempotency-key", default=None, help="Asking again with the same key gives the same answer.")
 @click.pass_obj
 def decide(
@@ -31,20 +35,38 @@ def decide(
     features: str,
     url: str,
     token: str | None,
+    purpose: str | None,
+    consent: str | None,
+    region: str | None,
+    opted_out: bool,
     idempotency_key: str | None,
 ) -> None:
     """Ask a running gate to decide USE_CASE for one row."""
     row = read_row(features)
+    said = {"purpose": purpose, "consent": consent, "region": region, "opted_out": opted_out or None}
     answer = ask(
         url,
         token,
-        {"use_case": use_case, "subject": subject, "features": row},
+        {
+            "use_case": use_case,
+            "subject": subject,
+            "features": row,
+            **{name: value for name, value in said.items() if value is not None},
+        },
         idempotency_key=idempotency_key,
     )
     if output.as_json:
         output.json(answer)
         return
     output.say(f"{answer['outcome']}  (score {answer['score']:.4f}, record {answer['id']})")
+    if "referred_by" in answer:
+        output.say(
+            f"  referred by {answer['referred_by']}" + (f" to {answer['human']}" if "human" in answer else "")
+        )
+    for notice in answer.get("notices", []):
+        days = notice.get("within_days")
+        when = "with the decision" if days is None else f"within {days} days"
+        output.say(f"  notice due {when}: {notice['code']} ({notice['rule']})")
     for reason in answer.get("reasons", []):
         output.say(f"  {reason['contribution']:+.3f}  {reason['text']}")
 

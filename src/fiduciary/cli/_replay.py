@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from fiduciary.cli._home import Home, acting, with_home
+from fiduciary.cli._home import Home, acting, time_text, with_home
 from fiduciary.cli._output import Output
 from fiduciary.errors import IntegrityError, UsageError
 
@@ -43,8 +43,24 @@ def replay(
             ],
             "release": result.record.release,
         }
+        book = result.rulebook
+        if book is not None:
+            document["referred_by"] = verdict.referred_by
+            document["rulebook"] = {
+                "digest": book.digest,
+                "packs": [{"pack": name, "version": version} for name, version, _ in book.packs],
+                "valid_from": book.valid_from,
+                "valid_until": book.valid_until or None,
+                "announced": f"control.{book.index}",
+            }
         text = f"{decision}: the same again, bit for bit: {verdict.outcome}, score {verdict.score!r}"
         lines = [f"  {r.contribution:+.4f}  {r.text}" for r in verdict.reasons]
+        if book is not None:
+            packs = ", ".join(f"{name} {version}" for name, version, _ in book.packs)
+            when = f"announced {time_text(book.time_ns)}, control.{book.index}"
+            lines.append(f"  rules of its day: {packs} ({when})")
+            if verdict.referred_by:
+                lines.append(f"  given to a person by rule {verdict.referred_by}")
         output.result(document, "\n".join([text, *lines]))
         return
     with output.progress() as progress:

@@ -5,6 +5,7 @@ network. The gate calls it before it records; `replay` calls it again, years lat
 find the same bits (tests/decision/test_replay.py).
 """
 
+from fiduciary.decision._assess import Table, column, read_data, recordable, sample_of, subject_of
 from fiduciary.decision._decider import Decider, Verdict, outcomes
 from fiduciary.decision._duties import (
     NOTHING_ASKED,
@@ -42,16 +43,22 @@ __all__ = [
     "Replay",
     "Replayer",
     "Summary",
+    "Table",
     "Verdict",
     "admit",
     "asked_of",
+    "column",
     "decode_record",
     "duties_of",
     "encode_record",
     "notices",
     "outcomes",
+    "read_data",
+    "recordable",
     "referral",
     "refusal_record",
     "replay",
     "reviewer",
+    "sample_of",
+    "subject_of",
 ]

@@ -142,30 +142,34 @@ class Registry:
             return book_of({**body, "use_case": use_case}, -1, self._ledger.clock()), found
 
     def announce(self, use_case: str, *, by: str) -> Book:
-        """The rulebook in force for a use case now; resolved and put on the control log when none is.
+        """The rulebook in force for a use case now; put on the control log when it is not there.
 
         `by`: who resolves it (a gate, a party); nothing is signed, since it follows from what officers signed. Raises
         what `rulebook` raises, `ReleaseError`, `LedgerError`.
         """
         with self._lock:
-            book = self._catch_up().use(use_case).book_on(day(self._ledger.clock()))
-            if book is not None:
+            body, _ = self._resolved(self._catch_up(), use_case)
+            book = self._book(use_case)
+            if book is not None and book.digest == body["rulebook"]:
                 return book
             with self._ledger.control() as log:
                 state = self._catch_up(force=True)
-                now = self._ledger.clock()
-                book = state.use(use_case).book_on(day(now))
-                if book is None:
-                    body, _ = self._resolved(state, use_case)
+                body, _ = self._resolved(state, use_case)
+                book = self._book(use_case)
+                if book is None or book.digest != body["rulebook"]:  # another process may have been faster
                     payload = {"event": "rules.resolved", "scope": self.scope, "by": by, **body}
-                    why = refusal(state, payload, now)
+                    why = refusal(state, payload, self._ledger.clock())
                     if why is not None:
                         raise ReleaseError(f"rules.resolved was refused: {why}", event="rules.resolved")
                     self._append(log, payload)
-            book = self._catch_up(force=True).use(use_case).book_on(day(self._ledger.clock()))
+            self._catch_up(force=True)
+            book = self._book(use_case)
         if book is None:
             raise NotServableError(f"the rules of {use_case!r} changed while they were resolved; try again")
         return book
+
+    def _book(self, use_case: str) -> Book | None:
+        return self._state.use(use_case).book_on(day(self._ledger.clock()))
 
     def _resolved(self, state: Projection, use_case: str) -> tuple[dict[str, Any], Any]:
         adopted = state.packs_of(use_case)
