@@ -5,28 +5,44 @@ vocabulary it chooses from, `run_check` runs one, `battery` many. docs/checks.md
 statistic is held to an independent oracle in tests/checks.
 """
 
+from fiduciary.checks._attack import Attacked, attack
 from fiduciary.checks._card import CardColumn, DataCard, Estimation, describe
 from fiduciary.checks._catalogue import CATALOGUE, battery, find_check, lacking, run_check
+from fiduciary.checks._certificates import Certificate, Certifier
 from fiduciary.checks._check import Check, Kind, Param, Stage
+from fiduciary.checks._goal import Goal, goal_of
+from fiduciary.checks._hardening import Candidate, harden
+from fiduciary.checks._moves import Move, Moves, moves_of
 from fiduciary.checks._result import CheckResult
 from fiduciary.checks._sample import Arrears, Sample, Subject
 
 __all__ = [
     "CATALOGUE",
     "Arrears",
+    "Attacked",
+    "Candidate",
     "CardColumn",
+    "Certificate",
+    "Certifier",
     "Check",
     "CheckResult",
     "DataCard",
     "Estimation",
+    "Goal",
     "Kind",
+    "Move",
+    "Moves",
     "Param",
     "Sample",
     "Stage",
     "Subject",
+    "attack",
     "battery",
     "describe",
     "find_check",
+    "goal_of",
+    "harden",
     "lacking",
+    "moves_of",
     "run_check",
 ]

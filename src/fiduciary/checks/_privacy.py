@@ -193,9 +193,10 @@ def _reference(
     outside: F64,
     params: dict[str, Any],
 ) -> _Attack | str:
-    """Loss under reference models minus loss under the model; the references never saw the rows they judge.
+    """Loss under a reference model minus loss under the model; no reference ever saw the rows that it judges.
 
-    References learn from the others: each half of them is judged by a model of the other half, members by both.
+    Two references, each of one half of the others. Every row is judged by one of them: others by the one of the other
+    half, members by turns. (A mean of two for members alone would vary less, and that would be told, not membership.)
     """
     members, others = subject.development, subject.sample
     assert members is not None and others is not None and others.outcomes is not None
@@ -212,7 +213,7 @@ def _reference(
     ]
     rows, outcomes = members.rows[members_at], members.outcomes[members_at]
     references = [_log_loss(model(rows), outcomes) for model in models]
-    easy = (references[0] + references[1]) / 2.0 - inside
+    easy = np.where(np.arange(len(inside)) % 2 == 0, references[0], references[1]) - inside
     hard = np.empty(len(outside))
     for k, model in ((0, models[1]), (1, models[0])):
         half = halves[k]
