@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from fiduciary.checks import Sample, Subject, run_check
-from fiduciary.checks._candidates import Part
+from fiduciary.checks._candidates import LabelledRows
 from fiduciary.checks._groups import make_grouping
 from fiduciary.checks._refits import (
     RIDGE,
@@ -48,7 +48,7 @@ CONTRACT = Contract(
 )
 
 
-def portfolio(n: int = 4_000, seed: int = 0, unfair: float = 1.0) -> Part:
+def portfolio(n: int = 4_000, seed: int = 0, unfair: float = 1.0) -> LabelledRows:
     """`area` says nothing of the risk that income does not say, and much of the group."""
     rng = np.random.default_rng(seed)
     group = rng.random(n) < 0.35
@@ -59,10 +59,10 @@ def portfolio(n: int = 4_000, seed: int = 0, unfair: float = 1.0) -> Part:
     # biased labels: some of the group's good risks were marked bad, so that a model learns from area
     events = np.where(group & (rng.random(n) < 0.25 * unfair), 1.0, events)
     labels = np.where(group, "b", "a").astype(object)
-    return Part(np.column_stack([income, area, debt, noise]), events, {"g": labels})
+    return LabelledRows(np.column_stack([income, area, debt, noise]), events, {"g": labels})
 
 
-def search(part: Part, **more: Any) -> Any:
+def search(part: LabelledRows, **more: Any) -> Any:
     options = SearchOptions(
         **({"candidates": 24, "bootstraps": 100, "accuracy_loss": 0.02} | more.pop("options", {}))
     )
@@ -126,12 +126,12 @@ def test_group_labels_are_never_an_input() -> None:
     # with other labels on the hold-out, every model gives the same margins and AUC
     rng = np.random.default_rng(5)
     held = portfolio(1_000, 9)
-    turned = Part(held.rows, held.events, {"g": rng.permutation(held.groups["g"])})
+    turned = LabelledRows(held.rows, held.events, {"g": rng.permutation(held.groups["g"])})
     a, b = (search(part, hold_out=h, options={"candidates": 6}) for h in (held, turned))
     assert [c.hold_out.auc for c in a.candidates] == [c.hold_out.auc for c in b.candidates]
     assert [c.hold_out.ratio for c in a.candidates] != [c.hold_out.ratio for c in b.candidates]
     with pytest.raises(UsageError, match="both an input and a protected attribute"):
-        search(Part(part.rows, part.events, {"area": part.groups["g"]}))
+        search(LabelledRows(part.rows, part.events, {"area": part.groups["g"]}))
 
 
 def test_counsel_can_forbid_training_with_groups() -> None:
@@ -299,9 +299,9 @@ def test_a_search_has_limits(change: dict[str, Any], words: str) -> None:
         search(portfolio(600), **change)
     part = portfolio(600)
     with pytest.raises(UsageError, match="with the event and without"):
-        search(Part(part.rows, np.zeros(600), part.groups))
+        search(LabelledRows(part.rows, np.zeros(600), part.groups))
     with pytest.raises(UsageError, match="at least one protected attribute"):
-        search(Part(part.rows, part.events, {}))
+        search(LabelledRows(part.rows, part.events, {}))
 
 
 def test_the_check_finds_the_alternative_and_lists_all_that_was_tried() -> None:
@@ -332,7 +332,7 @@ def test_on_boston_mortgages_a_search_improves_the_ratio_out_of_sample(shared_da
     contract = Contract(features=tuple(f for f in drafted.features if f.name not in ("afam", "single")))
     rows = contract.compile().table(columns, ignore_unknown=True)
     race = np.where(columns["afam"] == "yes", "black", "other").astype(object)
-    part = Part(rows, events_of(columns["deny"], "yes"), {"race": race})
+    part = LabelledRows(rows, events_of(columns["deny"], "yes"), {"race": race})
     options = SearchOptions(accuracy_loss=0.01, bootstraps=100)
     found = search_alternatives(part, contract, approval=0.85, options=options)
     assert found.baseline.hold_out.ratio < 0.8  # race is no input, and the screen fires all the same

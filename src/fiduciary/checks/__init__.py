@@ -5,7 +5,9 @@ vocabulary it chooses from, `run_check` runs one, `battery` many. docs/checks.md
 statistic is held to an independent oracle in tests/checks.
 """
 
+from fiduciary.checks import _figures as figures
 from fiduciary.checks._attack import Attacked, attack
+from fiduciary.checks._candidates import LabelledRows
 from fiduciary.checks._card import CardColumn, DataCard, Estimation, describe
 from fiduciary.checks._catalogue import CATALOGUE, battery, find_check, lacking, run_check
 from fiduciary.checks._certificates import Certificate, Certifier
@@ -15,6 +17,8 @@ from fiduciary.checks._hardening import Candidate, harden
 from fiduciary.checks._moves import Move, Moves, moves_of
 from fiduciary.checks._result import CheckResult
 from fiduciary.checks._sample import Arrears, Sample, Subject
+from fiduciary.checks._search import Search, SearchOptions, search_alternatives
+from fiduciary.checks._svg import Figure
 
 __all__ = [
     "CATALOGUE",
@@ -28,21 +32,27 @@ __all__ = [
     "CheckResult",
     "DataCard",
     "Estimation",
+    "Figure",
     "Goal",
     "Kind",
+    "LabelledRows",
     "Move",
     "Moves",
     "Param",
     "Sample",
+    "Search",
+    "SearchOptions",
     "Stage",
     "Subject",
     "attack",
     "battery",
     "describe",
+    "figures",
     "find_check",
     "goal_of",
     "harden",
     "lacking",
     "moves_of",
     "run_check",
+    "search_alternatives",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from fiduciary.checks._candidates import Part
+from fiduciary.checks._candidates import LabelledRows
 from fiduciary.checks._check import Check, Param, table
 from fiduciary.checks._groups import COMMON, cut_offs, decide
 from fiduciary.checks._result import CheckResult
@@ -100,11 +100,11 @@ def less_discriminatory_alternative(
     )
 
 
-def _part(sample: Sample, attributes: list[str]) -> Part | None:
+def _part(sample: Sample, attributes: list[str]) -> LabelledRows | None:
     names = attributes or list(sample.groups)
     if sample.outcomes is None or not names or any(a not in sample.groups for a in names):
         return None
-    return Part(sample.rows, sample.outcomes.astype(np.float64), {a: sample.groups[a] for a in names})
+    return LabelledRows(sample.rows, sample.outcomes.astype(np.float64), {a: sample.groups[a] for a in names})
 
 
 def _lacking(name: str, lacking: str) -> CheckResult:

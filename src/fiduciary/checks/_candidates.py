@@ -39,22 +39,24 @@ ROUNDS = 200
 SLICES = 10
 
 
-class Part(msgspec.Struct, frozen=True, eq=False):
+class LabelledRows(msgspec.Struct, frozen=True, eq=False):
     """Rows (n, features) in contract order, events (n,) of 0 and 1, and group labels (n,) by attribute."""
 
     rows: F64
     events: F64
     groups: dict[str, NDArray[Any]]
 
-    def take(self, places: I64) -> Part:
+    def take(self, places: I64) -> LabelledRows:
         """Some of the rows."""
-        return Part(self.rows[places], self.events[places], {k: v[places] for k, v in self.groups.items()})
+        return LabelledRows(
+            self.rows[places], self.events[places], {k: v[places] for k, v in self.groups.items()}
+        )
 
 
 class Workshop(msgspec.Struct, frozen=True, eq=False):
     """What every recipe of one search is fitted with."""
 
-    train: Part
+    train: LabelledRows
     groups: list[Grouping]
     """Of the training rows, one an attribute."""
     contract: Contract
@@ -235,7 +237,7 @@ def _monotone(contract: Contract, rows: F64, events: F64) -> Contract:
     return Contract(features=tuple(features), relations=())
 
 
-def _gap(base: Fitted, train: Part, grouping: Grouping, minimum_rows: int) -> float:
+def _gap(base: Fitted, train: LabelledRows, grouping: Grouping, minimum_rows: int) -> float:
     margins = base.score(train.rows)
     judged = grouping.rows >= minimum_rows
     if judged.sum() < 2:
@@ -244,7 +246,7 @@ def _gap(base: Fitted, train: Part, grouping: Grouping, minimum_rows: int) -> fl
     return float(means.max() - means.min())
 
 
-def _ranked(base: Fitted, train: Part, groups: list[Grouping], contract: Contract) -> list[str]:
+def _ranked(base: Fitted, train: LabelledRows, groups: list[Grouping], contract: Contract) -> list[str]:
     """Feature names, first those that tell most about a group and move the score most."""
     contributions = base.scorer.explain(np.ascontiguousarray(train.rows[:, base.columns]))[1]
     moved = np.abs(contributions - contributions.mean(axis=0)).mean(axis=0)

@@ -19,7 +19,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary.checks._candidates import Fitted, Part, Recipe, Workshop, fit_recipe, recipes
+from fiduciary.checks._candidates import Fitted, LabelledRows, Recipe, Workshop, fit_recipe, recipes
 from fiduciary.checks._groups import Grouping, make_grouping
 from fiduciary.checks._result import number
 from fiduciary.errors import FiduciaryError, ModelError, UsageError
@@ -111,7 +111,7 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def search_alternatives(
-    part: Part,
+    part: LabelledRows,
     contract: Contract,
     *,
     approval: float,
@@ -120,7 +120,7 @@ def search_alternatives(
     adverse: str = "high",
     options: SearchOptions | None = None,
     seed: int = 0,
-    hold_out: Part | None = None,
+    hold_out: LabelledRows | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Search:
     """Search on rows with outcomes and group labels, at a fixed share of approvals.
@@ -289,7 +289,7 @@ def _ratio(
 
 
 def _change(
-    baseline: Candidate, best: Candidate, fitted: dict[str, Fitted], hold: Part, groups: list[Grouping],
+    baseline: Candidate, best: Candidate, fitted: dict[str, Fitted], hold: LabelledRows, groups: list[Grouping],
     sign: float, options: SearchOptions, seed: int,
 ) -> dict[str, Any]:  # fmt: skip
     """AUC and ratio of the best less those of the baseline on the hold-out, with paired bootstrap intervals."""
@@ -340,11 +340,13 @@ def _weighted_ratio(
     return lowest
 
 
-def _groupings(part: Part) -> list[Grouping]:
+def _groupings(part: LabelledRows) -> list[Grouping]:
     return [make_grouping(name, labels) for name, labels in part.groups.items()]
 
 
-def _split(part: Part, hold_out: Part | None, seed: int) -> tuple[Part, Part, Part]:
+def _split(
+    part: LabelledRows, hold_out: LabelledRows | None, seed: int
+) -> tuple[LabelledRows, LabelledRows, LabelledRows]:
     order = np.random.default_rng([seed, 3]).permutation(len(part.events))
     n = len(order)
     if hold_out is not None:
@@ -355,7 +357,7 @@ def _split(part: Part, hold_out: Part | None, seed: int) -> tuple[Part, Part, Pa
 
 
 def _check(
-    part: Part,
+    part: LabelledRows,
     contract: Contract,
     approval: float,
     family: str,
