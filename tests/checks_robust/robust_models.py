@@ -16,7 +16,7 @@ from fiduciary.checks._moves import Moves
 from fiduciary.models import Contract, Feature, Relation, Scorer, probability
 from fiduciary.models._lightgbm import parse as parse_lightgbm
 from fiduciary.models._scorecard import Bins, Scorecard, ScorecardFile
-from fiduciary.models._trees import Trees, TreeScorer
+from fiduciary.models._trees import NARROW, Trees, TreeScorer
 from fiduciary.models._xgboost import parse as parse_xgboost
 
 FEATURES = (
@@ -62,6 +62,14 @@ def lightgbm_trees(path: Path, trees: int, leaves: int, seed: int, **more: Any) 
     lightgbm.train(settings, data, trees).save_model(str(path))
     parsed, link = parse_lightgbm(path.read_text())
     return parsed, TreeScorer("lightgbm", link, parsed)
+
+
+def narrow_trees(path: Path, trees: int, leaves: int, seed: int) -> tuple[Trees, TreeScorer]:
+    """The same kind of trees as ONNX has them: inputs rounded to float32, left when x <= threshold."""
+    parsed, _ = lightgbm_trees(path, trees, leaves, seed)
+    parsed.threshold = [float(np.float32(t)) for t in parsed.threshold]
+    parsed.reading = NARROW
+    return parsed, TreeScorer("onnx", "logit", parsed)
 
 
 def xgboost_trees(trees: int, depth: int, seed: int) -> tuple[Trees, TreeScorer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from checks_robust.robust_models import (
     contract,
     holds,
     lightgbm_trees,
+    narrow_trees,
     rows_of,
     scorecard,
     xgboost_trees,
@@ -27,7 +29,8 @@ from fiduciary.checks._moves import Move, Moves, moves_of
 from fiduciary.errors import UsageError
 from fiduciary.models import Relation, probability
 
-KINDS = ("lightgbm", "zero is missing", "xgboost", "scorecard")
+KINDS = ("lightgbm", "zero is missing", "narrow", "xgboost", "scorecard")
+EXAMPLES = int(os.environ.get("FIDUCIARY_ROBUST_EXAMPLES", "60"))
 
 
 @functools.cache
@@ -38,6 +41,8 @@ def model(kind: str, seed: int) -> Any:
     if kind == "xgboost":
         return xgboost_trees(6, 3, seed)
     with tempfile.TemporaryDirectory() as folder:
+        if kind == "narrow":
+            return narrow_trees(Path(folder) / "model.txt", 7, 6, seed)
         more = {"zero_as_missing": True} if kind == "zero is missing" else {}
         return lightgbm_trees(Path(folder) / "model.txt", 7, 6, seed, **more)
 
@@ -46,7 +51,7 @@ def certifier(kind: str, seed: int, moves: Moves, goal: Goal) -> Certifier:
     return Certifier(model(kind, seed)[1], moves, goal)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kind=st.sampled_from(KINDS),
     seed=st.integers(0, 2),
@@ -149,3 +154,28 @@ def test_moves_are_refused_in_words() -> None:
             moves_of(contract(), population=rows, box=box)
     with pytest.raises(UsageError, match="population"):
         moves_of(contract())
+
+
+def test_values_that_stand_for_nothing_end_in_no_traceback() -> None:
+    """Rows that no contract would let through: an unknown code, infinities. Nothing false is said of them."""
+    moves = moves_of(contract(), population=rows_of(50, 1), step=1.0)
+    for kind in ("lightgbm", "scorecard"):
+        judge = certifier(kind, 0, moves, Goal(0.5))
+        for column, value in ((2, 17.0), (2, -1.0), (2, 0.5), (0, np.inf), (4, -np.inf)):
+            row = rows_of(1, 4, 0.0)[0]
+            row[column] = value
+            assert judge.certify(row).status in ("certified", "open")
+
+
+def test_a_move_without_bounds_stays_within_the_contract() -> None:
+    moves = Moves(contract(), {0: Move(np.inf, np.inf), 1: Move(np.inf, np.inf), 4: Move(np.inf, np.inf)})
+    for kind in KINDS:
+        scorer = model(kind, 0)[1]
+        rows = rows_of(60, 9, 0.0)
+        scores = probability(scorer.score(rows), scorer.link)
+        goal = Goal(float(np.quantile(scores, 0.3)))
+        found = [Certifier(scorer, moves, goal).certify(row) for row in rows[goal.applies(scores)]]
+        assert "attackable" in {c.status for c in found} and "open" not in {c.status for c in found}
+        for certificate in found:
+            if certificate.example is not None:
+                assert np.isfinite(certificate.example).all() and abs(certificate.example[0]) <= 3

@@ -7,7 +7,6 @@ certificates (`_certificates.py`).
 
 from __future__ import annotations
 
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -17,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary.checks._goal import Goal
-from fiduciary.checks._moves import ROOM, Move, Moves
+from fiduciary.checks._moves import ROOM, Move, Moves, limits
 from fiduciary.checks._sample import F64
 from fiduciary.errors import ContractError
-from fiduciary.models import Contract, Feature, Scorer, probability
+from fiduciary.models import CompiledContract, Contract, Feature, Scorer, probability
 
 FRACTIONS = (1.0, 0.5, 0.25, 0.75, 0.1)
 """Shares of the allowed distance that are tried, down and up."""
@@ -81,8 +80,9 @@ def attack(scorer: Scorer, rows: F64, moves: Moves, goal: Goal, *, sweeps: int =
                 gained |= len(better) > 0
         if not gained:
             break
+    compiled = moves.contract.compile()
     for j in np.flatnonzero(turned):  # the last word: allowed to the bit, and accepted by the contract
-        turned[j] = moves.allowed(before[j], now[j]) and accepted(moves.contract, now[j])
+        turned[j] = moves.allowed(before[j], now[j]) and accepts(compiled, now[j])
     return Attacked(now, turned, queries)
 
 
@@ -101,12 +101,16 @@ def satisfied(contract: Contract, rows: F64) -> NDArray[np.bool_]:
     return fine
 
 
-def accepted(contract: Contract, row: F64) -> bool:
-    """Whether the compiled contract accepts a row as it is."""
-    compiled = contract.compile()
+def accepts(compiled: CompiledContract, row: F64) -> bool:
+    """Whether a compiled contract accepts a row of model inputs and reads the same from it."""
     try:
         again = compiled.encode(compiled.decode_row(row.tolist()))
-    except ContractError:
+    except (
+        ContractError,
+        IndexError,
+        ValueError,
+        OverflowError,
+    ):  # a code or number that stands for no value
         return False
     return bool(np.array_equal(again, row, equal_nan=True))
 
@@ -117,8 +121,7 @@ def _tries(feature: Feature, move: Move, x: F64) -> list[F64]:
         size = 2 if feature.type == "boolean" else min(len(feature.categories), MAX_CATEGORIES)
         return [np.where(np.isnan(x), np.nan, float(code)) for code in range(size)]
     share = move.relative * np.abs(x)
-    least = -math.inf if feature.minimum is None else float(feature.minimum)
-    most = math.inf if feature.maximum is None else float(feature.maximum)
+    least, most = limits(feature)
     low, high = np.maximum(x - (move.down + share), least), np.minimum(x + (move.up + share), most)
     tries: list[F64] = []
     for fraction in FRACTIONS:

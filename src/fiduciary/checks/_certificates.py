@@ -20,10 +20,11 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from fiduciary.checks._attack import accepts
 from fiduciary.checks._goal import Goal
 from fiduciary.checks._moves import ROOM, Moves
 from fiduciary.checks._sample import F64
-from fiduciary.errors import ContractError, UsageError
+from fiduciary.errors import UsageError
 from fiduciary.models import Feature, Scorecard, Scorer, probability
 from fiduciary.models._trees import NARROW, Ranked, TreeScorer
 
@@ -40,7 +41,7 @@ _STATUS: tuple[Status, ...] = ("certified", "attackable", "open")
 _WHY = {
     "steps": "the search ran out of steps",
     "much": "more than 64 features or unordered values may move",
-    "refused": "what turns the outcome breaks a relation of the contract, and nothing else was proved",
+    "refused": "what turns the outcome is not accepted by the contract (a relation), and nothing else was proved",
     "front": "too many combinations of cost and margin",
 }
 
@@ -101,7 +102,7 @@ class Certifier:
     def certify(self, row: F64) -> Certificate:
         """The certificate of one row (features,), which must be on the side that the goal starts from."""
         row = np.ascontiguousarray(row, np.float64)
-        cells = {i: self.cells(i, float(row[i])) for i in self._moving if not math.isnan(row[i])}
+        cells = {i: self.cells(i, float(row[i])) for i in self._moving if math.isfinite(row[i])}
         cells = {i: values for i, values in cells.items() if len(values) > 1}
         if self._search is not None:
             return self._search_trees(row, cells)
@@ -138,11 +139,7 @@ class Certifier:
 
     def confirmed(self, before: F64, after: F64) -> bool:
         """On the serving scorer: is the changed row valid, allowed, and is its outcome turned?"""
-        try:
-            again = self._rows.encode(self._rows.decode_row(after.tolist()))
-        except ContractError:
-            return False
-        if not np.array_equal(again, after, equal_nan=True):
+        if not accepts(self._rows, after):
             return False
         score = probability(self.scorer.score(after[None, :]), self.scorer.link)
         return bool(self.goal.turned(score)[0]) and self.moves.allowed(before, after)
@@ -241,6 +238,8 @@ class Certifier:
                 _, first, group = np.unique(ranks, axis=0, return_index=True, return_inverse=True)
                 known = known[first][group.ravel()]  # category -> the first of its class
             self._known[i] = known
+        if not (0 <= x < len(known) and x == int(x)):
+            return np.array([x])
         own = known[int(x)]
         return np.array([x, *np.unique(known[known != own])])
 

@@ -9,6 +9,7 @@ other costs are given; all changes of a row together cost at most the budget.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 from fiduciary.checks._sample import F64
 from fiduciary.errors import UsageError
 from fiduciary.models import Contract, Feature
+from fiduciary.models._contract import LARGEST_INTEGER
 
 ROOM = 1.0 + 1e-12
 """A total cost counts as within the budget up to this factor: costs are sums of rounded quotients."""
@@ -36,11 +38,8 @@ class Move(msgspec.Struct, frozen=True):
     def range(self, feature: Feature, x: float) -> tuple[float, float]:
         """Lowest and highest value that a number may take from x, contract included; x itself always may."""
         share = self.relative * abs(x) if self.relative else 0.0
-        low, high = x - (self.down + share), x + (self.up + share)
-        if feature.minimum is not None:
-            low = max(low, float(feature.minimum))
-        if feature.maximum is not None:
-            high = min(high, float(feature.maximum))
+        least, most = limits(feature)
+        low, high = max(x - (self.down + share), least), min(x + (self.up + share), most)
         if feature.type == "integer":
             low, high = np.ceil(low), np.floor(high)
         return min(low, x), max(high, x)
@@ -56,6 +55,14 @@ class Move(msgspec.Struct, frozen=True):
         allowed = np.where(values < x, self.down, self.up) + share
         found: F64 = np.divide(distance, allowed, out=np.zeros_like(distance), where=distance > 0)
         return found
+
+
+def limits(feature: Feature) -> tuple[float, float]:
+    """Lowest and highest number that the contract accepts for a feature."""
+    widest = float(LARGEST_INTEGER) if feature.type == "integer" else sys.float_info.max
+    least = -widest if feature.minimum is None else float(feature.minimum)
+    most = widest if feature.maximum is None else float(feature.maximum)
+    return least, most
 
 
 class Moves(msgspec.Struct, frozen=True):

@@ -236,6 +236,7 @@ CHECKS = table(
             source=SOURCE + "; method: exact search over reachable cells",
             needs=("sample", "scorer", "contract"),
             summary="share of outcomes that no allowed change of mutable features can turn, proved row by row",
+            heavy=True,
         ),
         Check(
             "robustness.attack",
@@ -250,6 +251,7 @@ CHECKS = table(
             source=SOURCE,
             needs=("sample", "scorer", "contract"),
             summary="share of outcomes that a greedy attack turns within contract, box and budget",
+            heavy=True,
         ),
         Check(
             "robustness.input_validation",
