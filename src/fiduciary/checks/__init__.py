@@ -8,7 +8,7 @@ statistic is held to an independent oracle in tests/checks.
 from fiduciary.checks import _figures as figures
 from fiduciary.checks._attack import Attacked, attack
 from fiduciary.checks._candidates import LabelledRows
-from fiduciary.checks._card import CardColumn, DataCard, Estimation, describe
+from fiduciary.checks._card import CardColumn, DataCard, Declared, Estimation, Lineage, Margin, describe
 from fiduciary.checks._catalogue import CATALOGUE, battery, find_check, lacking, run_check
 from fiduciary.checks._certificates import Certificate, Certifier
 from fiduciary.checks._check import Check, Kind, Param, Stage
@@ -19,6 +19,7 @@ from fiduciary.checks._result import CheckResult
 from fiduciary.checks._sample import Arrears, Sample, Subject
 from fiduciary.checks._search import Search, SearchOptions, search_alternatives
 from fiduciary.checks._svg import Figure
+from fiduciary.checks._tables import Table, validation_tables
 
 __all__ = [
     "CATALOGUE",
@@ -31,11 +32,14 @@ __all__ = [
     "Check",
     "CheckResult",
     "DataCard",
+    "Declared",
     "Estimation",
     "Figure",
     "Goal",
     "Kind",
     "LabelledRows",
+    "Lineage",
+    "Margin",
     "Move",
     "Moves",
     "Param",
@@ -44,6 +48,7 @@ __all__ = [
     "SearchOptions",
     "Stage",
     "Subject",
+    "Table",
     "attack",
     "battery",
     "describe",
@@ -55,4 +60,5 @@ __all__ = [
     "moves_of",
     "run_check",
     "search_alternatives",
+    "validation_tables",
 ]
