@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 
 from fiduciary.checks import Sample, Subject, run_check
+from fiduciary.checks._boosted_refit import penalised_lightgbm
 from fiduciary.checks._candidates import LabelledRows
 from fiduciary.checks._groups import make_grouping
 from fiduciary.checks._refits import (
@@ -35,10 +36,13 @@ from fiduciary.errors import ModelError, UsageError
 from fiduciary.models import (
     Contract,
     Feature,
+    auc,
     events_of,
     infer_contract,
+    load_scorer,
     probability,
     read_table,
+    train_lightgbm,
     train_scorecard,
 )
 from fiduciary.models._additive import Additive, AdditiveFile, Axis, Term
@@ -255,6 +259,40 @@ def test_reweighting_makes_group_and_outcome_independent(seed: int, strength: fl
     else:
         assert after < 0.01
     assert (resampled(make_grouping("g", labels), events, 0.0, seed) == np.arange(3_000)).all()
+
+
+def test_penalised_trees_are_ordinary_trees_with_a_smaller_gap(tmp_path: Path) -> None:
+    part, held = portfolio(3_000), portfolio(1_500, 5)
+    grouping = make_grouping("g", part.groups["g"])
+    told: dict[str, Any] = {
+        "validation": (held.rows, held.events),
+        "rounds": 80,
+        "depth": 3,
+        "learning_rate": 0.1,
+    }
+    train_lightgbm(part.rows, part.events, CONTRACT, tmp_path / "plain", **told)
+    plain = load_scorer(tmp_path / "plain", CONTRACT).score(held.rows)
+    inside = held.groups["g"] == "b"
+    gaps, areas = [], []
+    for strength in (0.0, 0.3, 3.0):
+        folder = tmp_path / str(strength)
+        penalised_lightgbm(
+            part.rows, part.events, CONTRACT, folder, grouping=grouping, strength=strength, seed=0, **told
+        )
+        margins = load_scorer(folder, CONTRACT).score(held.rows)
+        gaps.append(abs(float(margins[inside].mean() - margins[~inside].mean())))
+        areas.append(auc(margins, held.events))
+        if strength == 0.0:  # the same trees as without a penalty, up to LightGBM's float32 gradients
+            assert np.corrcoef(margins, plain)[0, 1] > 0.995
+            assert abs(margins.mean() - plain.mean()) < 0.05
+    assert gaps[0] > 2 * gaps[1] > 2 * gaps[2]
+    assert areas[0] > areas[2] > 0.6
+    single = np.unique(part.events[:1])
+    with pytest.raises(ModelError, match="both outcomes"):
+        penalised_lightgbm(
+            part.rows, np.full(3_000, single[0]), CONTRACT, tmp_path / "x", grouping=grouping, strength=1.0, seed=0,
+            **told,
+        )  # fmt: skip
 
 
 # --- The frontier, cut-offs, the check ---------------------------------------------------------------------------

@@ -268,6 +268,15 @@ def test_outcomes_show_each_group_as_it_is() -> None:
         assert line["approve_interval"][0] <= line["approve"] <= line["approve_interval"][1]
 
 
+def test_another_use_case_on_the_same_sample_is_another_result() -> None:
+    made = sample(500)
+    found = set()
+    for cut in (0.1, 0.2, 0.3, 0.4):
+        about = Subject(sample=made, use_case={"approve_below": cut, "decline_from": cut})
+        found.add(check("outcomes", about).numbers["favourable"])
+    assert len(found) == 4 and max(found) == pytest.approx((made.scores < 0.4).mean())
+
+
 def test_recorded_decisions_go_before_cut_offs_and_without_either_nothing_is_judged() -> None:
     made = sample(500)
     flipped = np.where(made.scores < 0.3, "decline", "approve").astype(object)

@@ -14,7 +14,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fiduciary.checks._groups import Grouping
+from fiduciary.checks._boosted_refit import penalised_lightgbm
+from fiduciary.checks._groups import Grouping, ordered
 from fiduciary.checks._proxies import information
 from fiduciary.checks._refits import penalised_scorecard, resampled, rescaled_additive, term_columns
 from fiduciary.errors import ModelError
@@ -36,6 +37,7 @@ SINGLES = 8
 STRENGTHS = (0.5, 1.0, 1.5, 2.0)
 PENALTIES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 ROUNDS = 200
+LEARNING_RATE = 0.05
 SLICES = 10
 
 
@@ -107,7 +109,7 @@ def recipes(shop: Workshop, base: Fitted) -> Iterator[Recipe]:
     worst = max(groups, key=lambda g: _gap(base, train, g, minimum_rows)).attribute
     ranked = _ranked(base, train, groups, contract)
     strengths = [] if family == "additive" else list(STRENGTHS)
-    penalties = [] if family == "lightgbm" else list(PENALTIES)
+    penalties = list(PENALTIES)
     for strength in penalties:
         yield Recipe(
             name=f"penalty {strength:g} on {worst}", kind="penalty", penalty=strength, attribute=worst,
@@ -191,10 +193,18 @@ def fit_recipe(shop: Workshop, recipe: Recipe) -> Fitted:
     directory = shop.folder / "model"
     fitted, stop = _early_stop(len(x), seed + 1_000 * recipe.seed)
     inner = picked[np.isin(picked, fitted)]
-    train_lightgbm(
-        x[inner], train.events[inner], shaped, directory, validation=(x[stop], train.events[stop]),
-        rounds=ROUNDS, depth=recipe.depth, learning_rate=0.05, seed=seed + recipe.seed,
-    )  # fmt: skip
+    if recipe.penalty:
+        part = ordered(grouping.attribute, grouping.labels, grouping.codes[inner])
+        penalised_lightgbm(
+            x[inner], train.events[inner], shaped, directory, grouping=part, strength=recipe.penalty,
+            validation=(x[stop], train.events[stop]), rounds=ROUNDS, depth=recipe.depth,
+            learning_rate=LEARNING_RATE, seed=seed, minimum_rows=shop.minimum_rows,
+        )  # fmt: skip
+    else:
+        train_lightgbm(
+            x[inner], train.events[inner], shaped, directory, validation=(x[stop], train.events[stop]),
+            rounds=ROUNDS, depth=recipe.depth, learning_rate=LEARNING_RATE, seed=seed + recipe.seed,
+        )  # fmt: skip
     return Fitted(load_scorer(directory, shaped), smaller, columns)
 
 

@@ -121,7 +121,7 @@ def favourable_rows(subject: Subject, favourable: Sequence[str] = ("approve",)) 
     outcomes = decisions(subject)
     if outcomes is None:
         return None
-    key = "_favourable", tuple(favourable), id(subject.use_case)
+    key = tuple(favourable), None if sample.decisions is not None else cut_offs(subject.use_case)
     made: dict[Any, tuple[Flags, Flags]] = sample.__dict__.setdefault("_favours", {})
     if key not in made:
         kinds = ("approve", "refer", "decline")
