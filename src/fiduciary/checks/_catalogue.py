@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from fiduciary.checks._check import Check, arguments
-from fiduciary.checks._result import CheckResult
+from fiduciary.checks._result import CheckResult, plain
 from fiduciary.checks._sample import Subject
 from fiduciary.errors import UsageError
 
@@ -118,7 +118,7 @@ def run_check(name: str, subject: Subject, params: Mapping[str, Any] | None = No
         return CheckResult(
             name=name, ok=None, unit=check.unit, lacking=absent, detail=f"not judged: {absent} needed"
         )
-    return check.run(subject, **given)
+    return plain(check.run(subject, **given))
 
 
 def battery(

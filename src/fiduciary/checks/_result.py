@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import msgspec
+import numpy as np
 
 
 class CheckResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,3 +50,28 @@ def verdict(value: float, *, minimum: float | None = None, maximum: float | None
     if (minimum is None and maximum is None) or math.isnan(value):
         return None
     return (minimum is None or value >= minimum) and (maximum is None or value <= maximum)
+
+
+def plain(result: CheckResult) -> CheckResult:
+    """The same result with plain JSON values only: numpy scalars and arrays unwrapped, NaN and infinity as None."""
+    bounds = tuple(map(float, result.interval)) if result.interval is not None else None
+    return msgspec.structs.replace(
+        result,
+        ok=None if result.ok is None else bool(result.ok),
+        value=None if result.value is None else number(result.value),
+        interval=bounds if bounds is None or all(map(math.isfinite, bounds)) else None,
+        threshold=None if result.threshold is None else number(result.threshold),
+        numbers=_plain(result.numbers),
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
