@@ -118,3 +118,19 @@ def test_every_release_check_has_an_entry() -> None:
     assert len(names) > 4
     text = (DOCS / "releases.md").read_text()
     assert not [name for name in names if name not in text]
+
+
+def test_every_check_has_an_entry_with_its_unit_parameters_and_source() -> None:
+    from fiduciary.checks import CATALOGUE
+
+    rows = {}
+    for line in (DOCS / "checks.md").read_text().splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)]
+        if len(cells) > 7 and cells[1].startswith("`"):
+            rows[cells[1].strip("`")] = cells
+    assert set(rows) == set(CATALOGUE)
+    for name, check in CATALOGUE.items():
+        _, _, computes, unit, params, passes, source, *_ = rows[name]
+        assert computes and passes and source, name
+        assert unit == (check.unit or "none"), name
+        assert set(re.findall(r"`(\w+)` ", params)) == set(check.params), name
