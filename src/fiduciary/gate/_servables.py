@@ -16,7 +16,17 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from fiduciary.decision import Asked, Decider, DecisionRecord, Verdict, admit, duties_of, notices, reviewer
+from fiduciary.decision import (
+    Asked,
+    Decider,
+    DecisionRecord,
+    Notice,
+    Verdict,
+    admit,
+    duties_of,
+    notices,
+    reviewer,
+)
 from fiduciary.errors import FiduciaryError, NotServableError
 from fiduciary.identity import Context, Resource
 from fiduciary.registry import Book, LoadedRelease, Projection, Registry, UseCase, day_start
@@ -31,7 +41,10 @@ class Servable:
     """A loaded release bound to the use case in force, with what its records have in common."""
 
     __slots__ = (
+        "_admitted",
         "_counters",
+        "_human",
+        "_notices",
         "_policies",
         "basis",
         "contract",
@@ -66,6 +79,9 @@ class Servable:
         self.until_ns = day_start(book.valid_until) if book is not None and book.valid_until else 0
         """When other rules may be in force, nanoseconds since 1970; 0: no time is known."""
         self.basis = use_case.lawful_basis
+        self._human = reviewer(use_case)
+        self._notices: dict[str, list[Notice]] = {}
+        self._admitted: set[tuple[str, str, bool]] = set()
         self.region = region
         self.ruled = bool(book is not None or use_case.lawful_basis or use_case.regions)
         """Whether each row is looked at for what the rules or the use case ask of it."""
@@ -114,28 +130,53 @@ class Servable:
 
     def admit(self, asked: Asked, where: str, top: str) -> None:
         """Raises `RuleError` for what may not be decided under the rules in force."""
+        seen = (asked.purpose, asked.region, not asked.consent)
+        if seen in self._admitted:
+            return
         admit(self.duties, self.use_case, asked, self.region, where, top)
+        if len(self._admitted) < MAX_ADMITTED:
+            self._admitted.add(seen)
 
-    def oblige(
-        self, record: DecisionRecord, verdict: Verdict, asked: Asked
+    def ruled_record(
+        self, caller: str, door: str, key: str, subject: str, raw: bytes, verdict: Verdict, asked: Asked
     ) -> tuple[DecisionRecord, Verdict]:
-        """Record and verdict as the rules in force let them stand."""
+        """What is recorded of one row, and the verdict, as the rules in force let them stand."""
         verdict = self.decider.oblige(verdict, asked)
-        record = msgspec.structs.replace(
-            record,
-            outcome=verdict.outcome,
+        outcome = verdict.outcome
+        due = self._notices.get(outcome)
+        if due is None:
+            due = self._notices[outcome] = notices(self.duties, outcome)
+        return DecisionRecord(
+            version=1,
+            outcome=outcome,
+            use_case=self.name,
+            release=self.digest,
+            subject=subject,
+            caller=caller,
             purpose=asked.purpose,
+            features=msgspec.Raw(raw),
+            score=verdict.score,
+            margin=verdict.margin,
+            baseline=verdict.baseline,
+            reasons=verdict.reasons,
+            explained=verdict.explained,
+            rules=self.rules_digest,
+            policies=self._policies(),
+            idempotency_key=key,
+            door=door,
             rulebook=self.rulebook,
             basis=self.basis,
             consent=asked.consent,
             region=asked.region or self.region,
             opted_out=asked.opted_out,
             referred_by=verdict.referred_by,
-            human=reviewer(self.use_case) if verdict.referred_by else "",
-            notices=notices(self.duties, verdict.outcome),
-        )
-        return record, verdict
+            human=self._human if verdict.referred_by else "",
+            notices=due,
+        ), verdict
 
+
+MAX_ADMITTED = 1_000
+"""Circumstances (purpose, region, with or without consent) that one servable remembers to be admissible."""
 
 RETRY_S = 2.0
 """How long a live release whose rules could not be resolved is left alone before the next try, seconds."""

@@ -328,10 +328,13 @@ class Path:
         for i, (subject, raw, verdict) in enumerate(rows):
             if question.key:
                 key = tagged(question.key, question.digest, principal.issuer, i, len(question.raws))
-            record = servable.record(caller, door, key, subject, raw, verdict)
             if ruled:
                 asked = question.asked[i] if question.asked else NOTHING_ASKED
-                record, question.verdicts[i] = servable.oblige(record, verdict, asked)
+                record, question.verdicts[i] = servable.ruled_record(
+                    caller, door, key, subject, raw, verdict, asked
+                )
+            else:
+                record = servable.record(caller, door, key, subject, raw, verdict)
             question.records.append(record)
             entries.append(
                 Entry(
