@@ -86,6 +86,13 @@ EXCHANGE = {"witness trust", "witness accept", "witness post", "witness serve", 
 """Tried between two homes in tests of the witness commands."""
 
 
+RULES = {
+    "check", "attest", "finding raise", "finding close", "finding list", "waiver grant", "waiver list",
+    "overlay set", "overlay end", "overlay list", "pack adopt", "pack withdraw", "pack list",
+}  # fmt: skip
+"""Tried in test_rule_commands.py."""
+
+
 def every_command(group: click.Group, path: str = "") -> Iterator[str]:
     context = click.Context(group)
     for name in group.list_commands(context):
@@ -104,7 +111,7 @@ def named(step: Step) -> str:
 
 def test_no_command_is_forgotten() -> None:
     tried = {named(step) for step in STEPS} | ELSEWHERE | EXCHANGE
-    assert set(every_command(root)) == tried
+    assert set(every_command(root)) - RULES == tried
     assert {named(step) for step, _, _ in MISTAKES} >= {named(step) for step in STEPS} - WITHOUT_MISTAKE
 
 

@@ -35,6 +35,7 @@ from fiduciary.registry._bundle import (
 from fiduciary.registry._canonical import canonical
 from fiduciary.registry._checks import release_checks
 from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope
+from fiduciary.registry._facts import gather_facts
 from fiduciary.registry._judging import day
 from fiduciary.registry._load import LoadedRelease, load_bundle
 from fiduciary.registry._oversight import book_digest, book_of
@@ -170,6 +171,13 @@ class Registry:
 
     def _book(self, use_case: str) -> Book | None:
         return self._state.use(use_case).book_on(day(self._ledger.clock()))
+
+    def facts(self, use_case: str, release: str | None = None, at: datetime | int | None = None) -> Any:
+        """Governance facts of a use case, and of one release of it, as the ledger has them: `checks.Facts`.
+
+        `at`: as they were at that moment. Raises `NotFoundError`.
+        """
+        return gather_facts(self._ledger, self.states(at), use_case, release, _nanoseconds(at) if at else None)
 
     def _resolved(self, state: Projection, use_case: str) -> tuple[dict[str, Any], Any]:
         adopted = state.packs_of(use_case)
@@ -587,7 +595,7 @@ class Registry:
         entry = Entry(
             kind=Kind.EVENT,
             payload=canonical(payload),
-            release=bytes.fromhex(digest_hex(release)) if isinstance(release, str) else b"",
+            release=bytes.fromhex(digest_hex(release)) if isinstance(release, str) and release else b"",
             use_case=str(payload.get("use_case", ""))[:63],
         )
         try:
