@@ -36,7 +36,7 @@ test: $(STAMP) ## types, lint, import floors, docs and all fast tests
 
 -include $(wildcard make/*.mk)
 
-bench: bench-shap bench-ledger bench-serve ## every benchmark, one after the other (bench-serve needs wrk)
+bench: bench-shap bench-ledger bench-battery bench-serve ## every benchmark, one after the other (bench-serve needs wrk)
 
 lock: $(STAMP) ## pin every dependency again, with hashes and without index addresses
 	cd requirements && for name in base all dev; do ../$(BIN)/pip-compile -q --generate-hashes --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --strip-extras --allow-unsafe --no-header $$name.in -o $$name.lock; done

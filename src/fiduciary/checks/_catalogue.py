@@ -71,10 +71,7 @@ def _load() -> dict[str, Check]:
         name = f"fiduciary.checks.{room}"
         if importlib.util.find_spec(name) is None:
             continue
-        try:
-            checks: dict[str, Check] = importlib.import_module(name).CHECKS
-        except ModuleNotFoundError:
-            continue
+        checks: dict[str, Check] = importlib.import_module(name).CHECKS
         for key, check in checks.items():
             if key in found or key != check.name:
                 raise AssertionError(f"check {key} is registered twice or under another name")
