@@ -28,6 +28,7 @@ from fiduciary.checks._goal import Goal
 from fiduciary.checks._moves import Move, Moves, moves_of
 from fiduciary.errors import UsageError
 from fiduciary.models import Relation, probability
+from fiduciary.models._trees import FLUSH, Trees, TreeScorer
 
 KINDS = ("lightgbm", "zero is missing", "narrow", "xgboost", "scorecard")
 EXAMPLES = int(os.environ.get("FIDUCIARY_ROBUST_EXAMPLES", "60"))
@@ -99,9 +100,21 @@ def test_every_answer_is_what_brute_force_says(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_without_relations_nothing_stays_open_and_both_answers_occur(kind: str) -> None:
-    rows = rows_of(150, 77, 0.0)
-    moves = moves_of(contract(), population=rows, step=0.1, box={"housing": 0, "months": 2})
+@pytest.mark.parametrize(
+    ("budget", "box"),
+    [
+        (None, {"housing": 0, "months": 2}),
+        (0.7, {"housing": 0, "months": 3, "amount": 0.7, "near": 0.4}),
+        (1.0, {"months": 2, "amount": 0.4, "near": 0.2}),
+        (0.6, {"months": 2, "amount": 0.4, "near": 0}),
+        (1.3, {"months": 2, "amount": {"relative": 0.3}, "near": 0.3}),
+    ],
+)
+def test_without_relations_nothing_stays_open_and_both_answers_occur(
+    kind: str, budget: Any, box: Any
+) -> None:
+    rows = rows_of(50 if budget else 150, 77, 0.0)
+    moves = moves_of(contract(), population=rows, box=box, budget=budget, costs={"housing": 0.6})
     parsed, scorer = model(kind, 1)
     scores = probability(scorer.score(rows), scorer.link)
     goal = Goal(float(np.quantile(scores, 0.5)))
@@ -179,3 +192,22 @@ def test_a_move_without_bounds_stays_within_the_contract() -> None:
         for certificate in found:
             if certificate.example is not None:
                 assert np.isfinite(certificate.example).all() and abs(certificate.example[0]) <= 3
+
+
+def test_a_counterexample_that_a_relation_forbids_leaves_the_row_open() -> None:
+    """0.5 itself is forbidden, 0.49 would do: the search knows only the cheapest value of a cell, and says so."""
+    trees = Trees(5, reading=FLUSH)
+    trees.split(0, 0.5, 1, 2, 2.0)
+    trees.leaf(-1.0, 1.0)
+    trees.leaf(1.0, 1.0)
+    trees.end_tree()
+    spec = contract(Relation(left="amount", op="!=", right=0.5, message="amount is not 0.5"))
+    row = np.array([1.0, 5.0, 0.0, 0.0, 0.0])
+    found = Certifier(
+        TreeScorer("lightgbm", "logit", trees), Moves(spec, {0: Move(2.0, 2.0)}), Goal(0.5)
+    ).certify(row)
+    assert found.status == "open" and "relation" in found.why
+    free = Certifier(
+        TreeScorer("lightgbm", "logit", trees), Moves(contract(), {0: Move(2.0, 2.0)}), Goal(0.5)
+    )
+    assert free.certify(row).example == [0.5, 5.0, 0.0, 0.0, 0.0]
