@@ -25,7 +25,8 @@ ON_MODEL = [
     "sklearn.CalibrationCurve", "sklearn.ClassifierPerformance", "sklearn.ConfusionMatrix",
     "sklearn.MinimumAccuracy", "sklearn.MinimumF1Score", "sklearn.MinimumROCAUCScore",
     "sklearn.PermutationFeatureImportance", "sklearn.PrecisionRecallCurve", "sklearn.ROCCurve",
-    "statsmodels.PredictionProbabilitiesHistogram", "statsmodels.CumulativePredictionProbabilities", "FeaturesAUC", "CalibrationByDecile",
+    "statsmodels.PredictionProbabilitiesHistogram", "statsmodels.CumulativePredictionProbabilities",
+    "FeaturesAUC", "CalibrationByDecile",
 ]  # fmt: skip
 ON_BOTH = [
     "sklearn.PopulationStabilityIndex", "sklearn.TrainingTestDegradation", "sklearn.OverfitDiagnosis",

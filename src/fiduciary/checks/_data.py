@@ -274,6 +274,13 @@ def row_hashes(rows: F64) -> NDArray[np.uint64]:
     return found
 
 
+def _distinct(keys: Text) -> set[str]:
+    """Distinct keys as text."""
+    if keys.dtype.kind in "iu":
+        return set(map(str, keys.tolist()))
+    return set(map(shown, keys.tolist()))
+
+
 def duplicates(subject: Subject, *, maximum: float) -> CheckResult:
     """Share of rows that repeat an earlier one: by key where the sample has keys, else by all features and
     outcome.
@@ -290,7 +297,7 @@ def duplicates(subject: Subject, *, maximum: float) -> CheckResult:
     by_content = n - len(np.unique(hashes))
     by_key: int | None = None
     if sample.keys is not None:
-        by_key = n - len(set(map(shown, sample.keys.tolist())))
+        by_key = n - len(_distinct(sample.keys))
     repeated = by_content if by_key is None else by_key
     what = "in all features and the outcome" if by_key is None else "by key"
     return CheckResult(
@@ -360,9 +367,7 @@ def disjoint(subject: Subject) -> CheckResult:
     keyless = [label for label, part in parts.items() if part.keys is None]
     if keyless:
         return unjudged(name, f"row keys for {listed(keyless)}", unit="keys")
-    keys = {
-        label: set(map(shown, part.keys.tolist())) for label, part in parts.items() if part.keys is not None
-    }
+    keys = {label: _distinct(part.keys) for label, part in parts.items() if part.keys is not None}
     hashes = {label: row_hashes(part.rows) for label, part in parts.items()}
     labels = list(parts)
     shared: dict[str, Any] = {}
