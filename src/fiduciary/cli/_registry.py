@@ -29,8 +29,15 @@ def _show(output: Output, state: Projection, title: str) -> None:
         }
         for r in state.releases.values()
     ]
+    packs = [
+        {"pack": a.pack, "version": a.version, "digest": a.digest, "since": time_text(a.mark.time_ns)}
+        for a in state.pack_history
+        if a.ended is None
+    ]
     if output.as_json:
-        output.json({"releases": releases, "live": {name: state.live(name) for name in state.uses}})
+        live = {name: state.live(name) for name in state.uses}
+        books = {name: use.book.digest if use.book else None for name, use in state.uses.items()}
+        output.json({"releases": releases, "live": live, "packs": packs, "rulebooks": books})
         return
     rows = [
         (
@@ -47,6 +54,8 @@ def _show(output: Output, state: Projection, title: str) -> None:
     output.table(
         ["release", "digest", "family", "use case", "state", "author", "approved by"], rows, title=title
     )
+    for p in packs:
+        output.say(f"pack in force: {p['pack']} {p['version']}, {short(p['digest'])}, since {p['since']}")
     for anomaly in state.anomalies:
         output.say(f"control.{anomaly.index} ({anomaly.event}) does not hold: {anomaly.why}")
 

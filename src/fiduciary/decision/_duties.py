@@ -23,6 +23,11 @@ REASONS = "reasons"
 """Who referred an adverse decision for which fewer reasons were found than a rule asks for, if it is not named."""
 
 
+MAX_REASONS = 32
+MAX_NOTICES = 32
+MAX_CLASS = 63
+
+
 class NoticeDuty(msgspec.Struct, frozen=True, kw_only=True):
     """A notice that is due after certain outcomes."""
 
@@ -71,9 +76,20 @@ def duties_of(book: Book | None) -> Duties:
     if book is None:
         return NO_DUTIES
     try:
-        return msgspec.convert(book.obligations, Duties)
+        found = msgspec.convert(book.obligations, Duties)
     except msgspec.ValidationError as error:
         raise IntegrityError(f"the obligations of rulebook {book.digest} are not right: {error}") from None
+    if not 0 <= found.reasons_min <= MAX_REASONS or not 0 <= found.reasons_max <= MAX_REASONS:
+        raise IntegrityError(
+            f"rulebook {book.digest} asks for more than {MAX_REASONS} reasons, or for fewer than 0"
+        )
+    if found.reasons_max and found.reasons_min > found.reasons_max:
+        raise IntegrityError(f"rulebook {book.digest} asks for more reasons than it allows")
+    if len(found.notices) > MAX_NOTICES or len(found.retention_class) > MAX_CLASS:
+        raise IntegrityError(
+            f"rulebook {book.digest} has over {MAX_NOTICES} notices, or a retention class of over {MAX_CLASS} characters"
+        )
+    return found
 
 
 def asked_of(record: DecisionRecord) -> Asked:
