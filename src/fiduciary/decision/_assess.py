@@ -79,6 +79,7 @@ def sample_of(
     rows = release.compiled.table(columns, ignore_unknown=True)
     margins, contributions = release.scorer.explain(rows) if explain else (release.scorer.score(rows), None)
     scores = probability(margins, release.scorer.link)
+    further: dict[str, Any] = {role: _role(table, role, name) for role, name in (roles or {}).items()}
     return Sample(
         rows=rows,
         names=tuple(release.contract.names),
@@ -89,7 +90,7 @@ def sample_of(
         contributions=contributions,
         groups=_groups(table, groups, beside),
         reference=dict(reference or {}),
-        **{role: _role(table, role, name) for role, name in (roles or {}).items()},
+        **further,
     )
 
 

@@ -87,7 +87,7 @@ def duties_of(book: Book | None) -> Duties:
         raise IntegrityError(f"rulebook {book.digest} asks for more reasons than it allows")
     if len(found.notices) > MAX_NOTICES or len(found.retention_class) > MAX_CLASS:
         raise IntegrityError(
-            f"rulebook {book.digest} has over {MAX_NOTICES} notices, or a retention class of over {MAX_CLASS} characters"
+            f"rulebook {book.digest} has over {MAX_NOTICES} notices or a class of over {MAX_CLASS} characters"
         )
     return found
 
