@@ -1,9 +1,10 @@
 """Certificates: a proof, row by row, that no allowed change turns the outcome, or a change that does.
 
 Tree ensembles (LightGBM, XGBoost, ONNX) are searched exactly (`_reach.c`), on float64 and on the thresholds that the
-serving kernel reads; scorecards have a closed form, with a budget a Pareto front of margin and cost. There are three
-answers. *certified*: proved for every reachable row. *attackable*: with the changed row, which the serving scorer
-scores, the contract accepts, the budget pays for, and whose outcome turns. *open*: neither, and never certified.
+serving kernel reads; scorecards have a closed form, with a budget a Pareto front of margin and cost; linear models
+have corners (`_corners.py`). There are three answers. *certified*: proved for every reachable row. *attackable*: with
+the changed row, which the serving scorer scores, the contract accepts, the budget pays for, and whose outcome turns.
+*open*: neither, and never certified.
 
 Why finitely many values are enough: between two thresholds a model does not change, so each reachable cell is stood
 for by its value nearest to the row's own (the cheapest); `cells` lists them.
@@ -21,11 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fiduciary.checks._attack import accepts
+from fiduciary.checks._corners import Corner
 from fiduciary.checks._goal import Goal
 from fiduciary.checks._moves import ROOM, Moves
 from fiduciary.checks._sample import F64
 from fiduciary.errors import UsageError
 from fiduciary.models import Feature, Scorecard, Scorer, probability
+from fiduciary.models._linear import Linear
 from fiduciary.models._trees import NARROW, Ranked, TreeScorer
 
 Status = Literal["certified", "attackable", "open"]
@@ -43,6 +46,7 @@ _WHY = {
     "much": "more than 64 features or unordered values may move",
     "refused": "what turns the outcome is not accepted by the contract (a relation), and nothing else was proved",
     "front": "too many combinations of cost and margin",
+    "budget": "whole steps or categories under a budget: between what is reached and what is bounded",
 }
 
 
@@ -62,13 +66,13 @@ class Certificate(msgspec.Struct, frozen=True, kw_only=True):
 
 def certifiable(scorer: Scorer) -> bool:
     """Whether there are certificates for this kind of model."""
-    return isinstance(scorer, TreeScorer | Scorecard)
+    return isinstance(scorer, TreeScorer | Scorecard | Linear)
 
 
 class Certifier:
     """Certificates of one model under one goal and one set of moves. Safe to share between threads.
 
-    Raises `UsageError` for a model that is neither trees nor a scorecard.
+    Raises `UsageError` for a model that is neither trees, a scorecard nor linear.
     """
 
     def __init__(self, scorer: Scorer, moves: Moves, goal: Goal, *, steps: int = STEPS) -> None:
@@ -83,6 +87,8 @@ class Certifier:
         self._known: dict[int, F64] = {}
         self._features = {i: contract.features[i] for i in moves.moves}
         self._search: Any = None
+        self._moving: list[int] = []
+        self._cuts: dict[int, tuple[F64, F64]] = {}
         if isinstance(scorer, TreeScorer):
             self._search = searcher(scorer.ranked)
             read = set(scorer.ranked.columns[:, 0].tolist())
@@ -94,14 +100,16 @@ class Certifier:
             for i in self._moving:
                 edges = np.array(scorer.card.features[i].edges)
                 self._cuts[i] = np.nextafter(edges, -np.inf), edges
-        else:
+        elif not isinstance(scorer, Linear):
             raise UsageError(
-                f"there are certificates for tree models and scorecards; this is a {scorer.family} model"
+                f"there are certificates for trees, scorecards and linear models; this is a {scorer.family} model"
             )
 
     def certify(self, row: F64) -> Certificate:
         """The certificate of one row (features,), which must be on the side that the goal starts from."""
         row = np.ascontiguousarray(row, np.float64)
+        if isinstance(self.scorer, Linear):
+            return self._corner(row)
         cells = {i: self.cells(i, float(row[i])) for i in self._moving if math.isfinite(row[i])}
         cells = {i: values for i, values in cells.items() if len(values) > 1}
         if self._search is not None:
@@ -227,6 +235,24 @@ class Certifier:
         if len(found):
             return Certificate(status="open", steps=steps, why=_WHY["refused"])
         return Certificate(status="certified", steps=steps)
+
+    def _corner(self, row: F64) -> Certificate:
+        assert isinstance(self.scorer, Linear)
+        corner = Corner(self.scorer, self.moves, row, 1.0 if self.goal.below else -1.0)
+        after = corner.reach()
+        if self.confirmed(row, after):
+            return Certificate(
+                status="attackable", example=after.tolist(), cost=self.moves.cost(row, after), steps=1
+            )
+        turned = bool(self.goal.turned(probability(self.scorer.score(after[None, :]), self.scorer.link))[0])
+        if turned:
+            return Certificate(status="open", steps=1, why=_WHY["refused"])
+        if (
+            all(after[i] == value for i, value, *_ in corner.best)
+            or corner.bound() >= corner.sign * self._cut
+        ):
+            return Certificate(status="certified", steps=1)
+        return Certificate(status="open", steps=1, why=_WHY["budget"])
 
     def _classes(self, i: int, feature: Feature, x: float) -> F64:
         """One category for each way in which the model reads categories; x stands for its own."""

@@ -45,7 +45,9 @@ def certified_rate(subject: Subject, **params: Any) -> CheckResult:
         return unjudged(name, question, unit="share")
     if not certifiable(question.scorer):
         return unjudged(
-            name, "a model with certificates: trees (LightGBM, XGBoost, ONNX) or a scorecard", unit="share"
+            name,
+            "a model with certificates: trees (LightGBM, XGBoost, ONNX), a scorecard or linear",
+            unit="share",
         )
     judge = Certifier(question.scorer, question.moves, question.goal, steps=params["steps"])
     found = judge.certify_all(question.rows)
