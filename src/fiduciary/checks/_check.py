@@ -90,9 +90,13 @@ def arguments(check: Check, given: Mapping[str, Any] | None) -> dict[str, Any]:
             known = ", ".join(check.params) or "none"
             raise UsageError(f"check {check.name} has no parameter {name!r}; known: {known}")
     return {
-        name: _value(check.name, name, param, given[name]) if name in given else param.default
+        name: _value(check.name, name, param, given[name]) if name in given else _default(param)
         for name, param in check.params.items()
     }
+
+
+def _default(param: Param) -> Any:
+    return list(param.default) if param.type is list and param.default is not None else param.default
 
 
 def _value(check: str, name: str, param: Param, value: Any) -> Any:
