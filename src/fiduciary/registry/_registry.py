@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from fiduciary.checks._facts import Facts
 from fiduciary.config import Settings
 from fiduciary.errors import LedgerError, NotFoundError, NotServableError, ReleaseError, UsageError
 from fiduciary.identity import Principal
-from fiduciary.ledger import Entry, Kind, Ledger, Receipt
+from fiduciary.ledger import Entry, Kind, Ledger, Receipt, Retention
 from fiduciary.registry._build import sign
 from fiduciary.registry._bundle import (
     SIGNATURES,
@@ -172,12 +173,35 @@ class Registry:
     def _book(self, use_case: str) -> Book | None:
         return self._state.use(use_case).book_on(day(self._ledger.clock()))
 
-    def facts(self, use_case: str, release: str | None = None, at: datetime | int | None = None) -> Any:
-        """Governance facts of a use case, and of one release of it, as the ledger has them: `checks.Facts`.
+    def facts(self, use_case: str, release: str | None = None, at: datetime | int | None = None) -> Facts:
+        """Governance facts of a use case, and of one release of it, as the ledger has them.
 
         `at`: as they were at that moment. Raises `NotFoundError`.
         """
-        return gather_facts(self._ledger, self.states(at), use_case, release, _nanoseconds(at) if at else None)
+        moment = self._ledger.clock() if at is None else _nanoseconds(at)
+        with self._lock:
+            return gather_facts(self._ledger, self.states(at), self._bundle, use_case, release, moment)
+
+    def retentions(self) -> dict[str, Retention]:
+        """Retention classes that rulebooks have named: how long records of each must and may be kept.
+
+        The longest minimum that any rulebook asked for counts, so that a milder rulebook later frees no earlier
+        record; the maximum is the last one's, never below the minimum. The ledger's own classes are not in it.
+        """
+        found: dict[str, Retention] = {}
+        for book in self.states().books.values():
+            name = book.obligations.get("retention_class")
+            if not isinstance(name, str) or not name:
+                continue
+            least, most = (book.obligations.get(f"retention_{end}_days") for end in ("min", "max"))
+            floor = least if isinstance(least, int) else 0
+            before = found.get(name)
+            floor = max(floor, before.minimum_days if before else 0)
+            found[name] = Retention(floor, max(most, floor) if isinstance(most, int) else None)
+        return found
+
+    def _bundle(self, digest: str) -> Bundle:
+        return read_bundle(self.release_dir(digest), digest)
 
     def _resolved(self, state: Projection, use_case: str) -> tuple[dict[str, Any], Any]:
         adopted = state.packs_of(use_case)

@@ -43,6 +43,7 @@ def rules_document(found: Any) -> dict[str, Any]:
                 "stage": r.stage,
                 "severity": r.severity,
                 "check": r.check,
+                **{name: str(getattr(r, name, "")) for name in ("status", "cite", "duty")},
             }
             for r in found.rules
         ],
