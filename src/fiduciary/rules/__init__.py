@@ -1,8 +1,9 @@
 """Rules as dated data: packs, what binds on a day, what the serving path owes, and what a release must show.
 
-`load_pack` reads a pack strictly; `resolve` makes the rulebook of a use case on a day (strictest wins, with a report of
-what clashes); `evaluate` runs the rules of a stage; `diff` tells two rulebooks apart and which releases change verdict.
-A pack holds no code and no expressions: a rule names a check of the closed catalogue and gives its parameters.
+`load_pack` reads a pack strictly; `resolve` makes the rulebook of a use case on a day (strictest wins, with a report
+of what clashes); `evaluate` runs the rules of a stage; `diff` tells two rulebooks apart and which releases change
+verdict. A pack holds no code and no expressions: a rule names a check of the closed catalogue and gives its
+parameters.
 """
 
 from fiduciary.rules._duration import least_days, most_days, parse_duration

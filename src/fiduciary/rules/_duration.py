@@ -6,9 +6,9 @@ import re
 
 from fiduciary.errors import UsageError
 
-_FORM = re.compile(
-    r"P(?=\d|T\d)(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,5})M)?(?:(\d{1,6})S)?)?"
-)
+_DATE = r"(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
+_TIME = r"(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,5})M)?(?:(\d{1,6})S)?)?"
+_FORM = re.compile(r"P(?=\d|T\d)" + _DATE + _TIME)
 DAY = 86_400
 
 

@@ -91,8 +91,8 @@ def _run(pack: Pack, rule: PackRule, test: RuleTest) -> TestOutcome:
 def subject_from(given: dict[str, Any]) -> Subject:
     """A subject from plain values: `use_case`, `facts`, `sample` and `development` as cells.
 
-    A sample is a list of cells, each of `count` equal rows: {count, score, outcome, decision, grade, groups, features,
-    ...}. Raises `UsageError`.
+    A sample is a list of cells, each of `count` equal rows: {count, score, outcome, decision, grade, groups,
+    features, ...}. Raises `UsageError`.
     """
     unknown = set(given) - {"use_case", "facts", "sample", "development"}
     if unknown:
@@ -108,7 +108,10 @@ def subject_from(given: dict[str, Any]) -> Subject:
     )
 
 
-_CELL = {"count", "score", "outcome", "decision", "grade", "previous_grade", "class", "exposure", "lgd", "realised_lgd", "ccf", "realised_ccf", "groups", "features"}  # fmt: skip
+_CELL = {
+    "count", "score", "outcome", "decision", "grade", "previous_grade", "class", "exposure", "lgd", "realised_lgd",
+    "ccf", "realised_ccf", "groups", "features",
+}  # fmt: skip
 
 
 def _sample(cells: Any) -> Sample:

@@ -18,7 +18,7 @@ from fiduciary.checks._check import arguments
 from fiduciary.errors import UsageError
 from fiduciary.rules._duration import parse_duration
 
-FORMAT = "fiduciary.pack/1"
+FORMAT: Literal["fiduciary.pack/1"] = "fiduciary.pack/1"
 MAX_RULES = 500
 MAX_TEXT = 2_000
 MAX_ITEMS = 200
@@ -146,7 +146,7 @@ class Pack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     title: str
     jurisdictions: list[str]
     sectors: list[str] = []
-    languages: list[str] = ["en"]
+    languages: list[str] = msgspec.field(default_factory=lambda: ["en"])
     authors: list[str] = []
     reviewed_by_counsel: Review | None = None
     sources: list[Source]

@@ -1,9 +1,9 @@
 """From packs to the rulebook of one use case on one day: which rules bind, as they are that day, strictest wins.
 
-A rule binds when its effective time holds the day, its status is one that binds, and it applies to the use case (what a
-use case does not say never frees it). A rule id that several packs carry is one rule: the strictest severity wins. The
-rulebook is valid from the last day on which anything changed to the next one on which anything will, so days partition
-(tests/rules/test_resolve.py). Nothing here depends on the order of the packs.
+A rule binds when its effective time holds the day, its status is one that binds, and it applies to the use case (what
+a use case does not say never frees it). A rule id that several packs carry is one rule: the strictest severity wins.
+The rulebook is valid from the last day on which anything changed to the next one on which anything will, so days
+partition (tests/rules/test_resolve.py). Nothing here depends on the order of the packs.
 """
 
 from __future__ import annotations

@@ -69,9 +69,9 @@ class _Reader:
         if depth > MAX_DEPTH:
             raise LimitError(f"line {line}: nested deeper than {MAX_DEPTH} levels")
         if isinstance(event, yaml.AliasEvent):
-            raise UsageError(f"line {line}: an alias (*{event.anchor[:40]}); packs say things in full")
+            raise UsageError(f"line {line}: an alias (*{str(event.anchor)[:40]}); packs say things in full")
         if getattr(event, "anchor", None):
-            raise UsageError(f"line {line}: an anchor (&{event.anchor[:40]}); packs say things in full")
+            raise UsageError(f"line {line}: an anchor (&{str(event.anchor)[:40]}); packs say things in full")
         if event.tag not in (None, "!") or (event.tag == "!" and not isinstance(event, yaml.ScalarEvent)):
             raise UsageError(f"line {line}: a tag ({str(event.tag)[:60]}); packs hold plain data only")
         if isinstance(event, yaml.ScalarEvent):
