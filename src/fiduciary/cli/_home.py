@@ -61,6 +61,10 @@ class Home:
         """The access policies of this home."""
         return Authorizer(self.path / "policies", lambda: self.ledger.epoch.value)
 
+    def know_retention(self) -> None:
+        """Let the ledger know the retention classes of the rules, before something is erased or swept."""
+        self.ledger.retention = {**self.ledger.retention, **self.registry.retentions()}
+
     def require(self, party: str, action: str, kind: str = "Ledger") -> None:
         """Refuse unless the party has a key here, is enrolled, and the policies let them act."""
         key = self.key(party)

@@ -125,6 +125,7 @@ def search(
 def erase(output: Output, home: Home, subject: str, reason: str, party: str) -> None:
     """Erase a person by destroying their key; every proof stays valid. A hold or minimum retention refuses."""
     home.require(party, "erase_subject", "Subject")
+    home.know_retention()
     erasure = home.ledger.erase(subject, by=party, reason=reason)
     count = sum(erasure.records.values())
     output.result(
@@ -180,6 +181,7 @@ def holds(output: Output, home: Home) -> None:
 def sweep(output: Output, home: Home, party: str) -> None:
     """Destroy the content of records whose retention has ended."""
     home.require(party, "erase_subject")
+    home.know_retention()
     swept = home.ledger.sweep(by=party)
     output.result(
         {"pruned": swept.pruned, "held": swept.held},

@@ -17,6 +17,7 @@ COMMANDS = {
     "init": ("fiduciary.cli._init:init", "make a home: settings, keys, ledger, policies"),
     "train": ("fiduciary.cli._train:train", "train a model on a table"),
     "release": ("fiduciary.cli._release:release", "build, sign, approve, promote, suspend releases"),
+    "pack": ("fiduciary.cli._pack:pack", "rule packs: adopt, withdraw, list"),
     "check": ("fiduciary.cli._check:check", "hold a release against the rules of the day: red or green"),
     "attest": ("fiduciary.cli._attest:attest", "file the evidence that only a person can add"),
     "finding": ("fiduciary.cli._finding:finding", "what a reviewer wants repaired: raise, close, list"),
