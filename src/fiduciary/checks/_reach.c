@@ -162,7 +162,7 @@ static int push_root(Query *q, int32_t n) {
 }
 
 static int64_t new_table(Query *q) {
-    if (q->tables + q->cells > q->table_room) {
+    if (q->tables + q->cells >= q->table_room) {
         int64_t room = 2 * (q->tables + q->cells) + 1024;
         double *grown = realloc(q->table, sizeof(double) * (size_t)room);
         if (!grown) return -1;
