@@ -418,3 +418,55 @@ def test_checks_of_yesterdays_rules_do_not_open_the_door(ruled: Any) -> None:
         bank.approve(digest)
     bank.run_checks(digest, by=VALIDATOR)
     bank.approve(digest)
+
+
+# --- a real pack ---
+
+REAL = b"""
+pack: house
+version: "1"
+title: Rules of the house
+jurisdictions: [EU]
+sources:
+  - {id: gdpr, title: GDPR, kind: statute}
+rules:
+  - {id: no-machine-alone, source: gdpr, cite: "22", duty: A person decides., status: in_force, stage: serve,
+     severity: block, check: oversight.human_review}
+  - {id: lawful, source: gdpr, cite: "6", duty: A lawful basis., status: in_force, stage: serve, severity: block,
+     check: approval.lawful_basis, params: {accepted: [contract, consent]}}
+  - {id: stated, source: gdpr, cite: "5", duty: A purpose., status: in_force, stage: serve, severity: block,
+     check: refusal.purpose}
+  - {id: told, source: gdpr, cite: "13", duty: Told., status: in_force, stage: serve, severity: block,
+     check: reasons.notice, params: {code: automated, when: always}}
+  - {id: opt, source: gdpr, cite: "21", duty: Opt out., status: in_force, stage: serve, severity: block,
+     check: oversight.opt_out, effective: {from: 2026-01-01, to: 2099-01-01}}
+retention:
+  - {record: decision, name: credit, minimum: P25M}
+"""
+
+
+def test_a_real_pack_binds_the_gate(tmp_path: Path) -> None:
+    from fiduciary.rules import load_pack
+
+    bank = RuledBank(tmp_path)
+    bank.govern(load_pack(REAL).document, lawful_basis="contract", reviewers=["desk"])
+    bank.passing()
+    gate = RuledGate(tmp_path, bank=bank)
+    try:
+        assert gate.decide().json()["where"] == "/purpose"
+        answer = gate.decide(purpose=USE).json()
+        assert (answer["outcome"], answer["referred_by"], answer["human"]) == (
+            "refer",
+            "no-machine-alone",
+            "desk",
+        )
+        assert answer["notices"] == [{"code": "automated", "rule": "told"}]
+        assert gate.decide(LOW, purpose=USE, opted_out=True).json()["referred_by"] == "opt"
+        assert bank.ledger.get("gate-0.1").header.retention == "credit"
+        book = bank.registry.states().uses[USE].book
+        assert book.valid_until == "2099-01-01" and len(book.in_force) == 5
+        assert {r["duty"] for r in book.in_force if r["rule"] == "told"} == {"Told."}
+        summary = Replayer(bank.ledger, bank.registry).replay_all(USE, limit=9)
+        assert (summary.same, summary.different, summary.refused) == (2, [], 1)
+    finally:
+        gate.close()

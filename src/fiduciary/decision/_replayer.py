@@ -24,6 +24,8 @@ class Summary(msgspec.Struct):
     same: int = 0
     different: list[str] = []
     unreadable: int = 0
+    refused: int = 0
+    """Refusals on the way, of which there is nothing to decide again."""
 
 
 class Replayer:
@@ -59,7 +61,9 @@ class Replayer:
                 if record.payload is None:
                     summary.unreadable += 1
                     continue
-                if self._replay(record).same:
+                if decode_record(record.payload).outcome == REFUSED:  # its release is named, nothing was scored
+                    summary.refused += 1
+                elif self._replay(record).same:
                     summary.same += 1
                 elif len(summary.different) < MAX_DIFFERENT:
                     summary.different.append(record.id)
