@@ -2,8 +2,8 @@
 
 The recipe: the contract's monotone directions forbid that a feature helps in the wrong direction; adversarial
 training adds, each round, attacked copies of bad rows with their true label, so that the model unlearns what the
-attack used. Every candidate is then measured alike: AUC on held-out rows, and the certified share of its declined rows
-under one and the same box. Nobody chooses for the user: `front` marks candidates that no other beats in both.
+attack used. Every candidate is then measured alike: AUC on held-out rows, and the certified share of its declined
+rows under one and the same box. Nobody chooses for the user: `front` marks candidates that no other beats in both.
 """
 
 from __future__ import annotations
