@@ -113,7 +113,7 @@ def test_every_answer_is_what_brute_force_says(
 def test_without_relations_nothing_stays_open_and_both_answers_occur(
     kind: str, budget: Any, box: Any
 ) -> None:
-    rows = rows_of(50 if budget else 150, 77, 0.0)
+    rows = rows_of(36 if budget else 150, 77, 0.0)
     moves = moves_of(contract(), population=rows, box=box, budget=budget, costs={"housing": 0.6})
     parsed, scorer = model(kind, 1)
     scores = probability(scorer.score(rows), scorer.link)

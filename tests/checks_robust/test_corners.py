@@ -68,7 +68,7 @@ def optimum(scorer: Linear, moves: Moves, row: np.ndarray, sign: float) -> float
     return margin + float(found.fun)
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 5),
     number=st.integers(0, 10_000),

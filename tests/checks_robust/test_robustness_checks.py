@@ -97,7 +97,7 @@ def test_what_is_lacking_is_said(scorer: Any) -> None:
         run_check("robustness.certified_rate", mine, {"box": {"score": 1.0}})
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 1_000),
     step=st.sampled_from([0.05, 0.5, 3.0]),
