@@ -154,7 +154,50 @@ def erase(ledger: Ledger, subject_id: str, *, by: str, reason: str) -> Erasure:
     Raises `ConflictError`, after recording the refusal, while a hold or a minimum retention covers any record
     of the subject; `NotFoundError` if no record is about them.
     """
-    pseudonym = ledger.vault.pseudonym(subject_id)
+    return _erase(ledger, ledger.vault.pseudonym(subject_id), by, reason)
+
+
+def erase_point(ledger: Ledger, point: int, *, by: str, reason: str) -> Erasure:
+    """Erase the subject at a point, whose id is not known: a request that was refused before. Raises as `erase`."""
+    for pseudonym in _pseudonyms_at(ledger, {point}).values():
+        return _erase(ledger, pseudonym, by, reason)
+    raise NotFoundError("no record is about this subject")
+
+
+def pending(ledger: Ledger) -> dict[str, list[str]]:
+    """Erasures that were asked for and refused, and not done since: point -> what still keeps the records.
+
+    Nothing left that keeps them: the erasure is due. A subject without a record left is not listed.
+    """
+    asked: dict[int, None] = {}
+    for _, _, event in ledger.events():
+        if event["event"] == REFUSED:
+            asked[int(event["point"], 16)] = None
+        elif event["event"] == ERASED:
+            asked.pop(int(event["point"], 16), None)
+    if not asked:
+        return {}
+    found: dict[str, list[str]] = {}
+    pseudonyms = _pseudonyms_at(ledger, set(asked))
+    for point in asked:
+        if point in pseudonyms:
+            indexed = {log: _indexed(ledger, log) for log in ledger.logs()}
+            places = list(_records_of(ledger, pseudonyms[point], indexed))
+            found[f"{point:016x}"] = _obstacles(ledger, places, point)
+    return found
+
+
+def _pseudonyms_at(ledger: Ledger, points: set[int]) -> dict[int, bytes]:
+    """The pseudonyms at points that records still carry."""
+    found: dict[int, bytes] = {}
+    for log in ledger.logs():
+        for frame in ledger.reader(log).frames():
+            if frame.locator != NO_LOCATOR and (point := point_of(frame.locator)) in points:
+                found[point] = frame.locator
+    return found
+
+
+def _erase(ledger: Ledger, pseudonym: bytes, by: str, reason: str) -> Erasure:
     point = point_of(pseudonym)
     with ledger.control():
         indexed = {log: _indexed(ledger, log) for log in ledger.logs()}

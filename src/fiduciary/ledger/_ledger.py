@@ -619,6 +619,15 @@ class Ledger:
         with _disk_errors("the erasure is not finished; open the ledger again to finish it"):
             return _erase.erase(self, subject_id, by=by, reason=reason)
 
+    def erase_point(self, point: str, *, by: str, reason: str) -> Erasure:
+        """Carry out an erasure that was refused before, by the point that `pending_erasures` gives."""
+        with _disk_errors("the erasure is not finished; open the ledger again to finish it"):
+            return _erase.erase_point(self, int(point, 16), by=by, reason=reason)
+
+    def pending_erasures(self) -> dict[str, list[str]]:
+        """Erasures asked for, refused and not done since: point -> what keeps the records; nothing: it is due."""
+        return _erase.pending(self)
+
     def hold(
         self,
         *,
