@@ -118,6 +118,7 @@ class Control:
                 }
                 for r, stage, severity in rules
             ],
+            "resolver": "plain",
             "obligations": {},
             "valid_from": "2026-01-01",
             "valid_until": "",

@@ -18,8 +18,9 @@ compare this one with the published one: the folder comes from those whom you ch
    key, enrolled for that role, before it was promoted; what was live, and which cut-offs, at each decision;
 7. each scorecard decision again, from the row and the points: score, outcome and reasons, bit for bit. Other model
    families: `fiduciary replay`;
-8. that each decision names the rulebook in force, announced before it, of packs that an officer had adopted; that it
-   was admissible under it; that its outcome is the cut-offs', then the referral's, and that notices due are named;
+8. that each rulebook is what its packs give for the use case on that day, no rule more or less; that each decision
+   names the rulebook in force, announced before it, of packs that an officer had adopted, and was admissible under
+   it; that its outcome is the cut-offs', then the referral's, and that notices due are named;
 9. that the decisions asked for are here: for a use case over a period, every one of every log;
 10. the pages for people (index.html, release.json, approvals.jsonl, checks.jsonl, packs/), made again from the
     proved content.
@@ -439,7 +440,7 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 STAGES = ("release", "serve", "watch", "evidence")
 SEVERITIES = ("block", "warn", "record")
-BOOK = ("use_case", "rules", "packs", "in_force", "obligations", "valid_from", "valid_until")
+BOOK = ("use_case", "rules", "packs", "resolver", "in_force", "obligations", "valid_from", "valid_until")
 """Members of rules.resolved that make up the rulebook."""
 MAX_TEXT = 2_000
 MAX_RESULTS = 500
@@ -892,7 +893,9 @@ class History:
             require(known, f"rule {rule['rule']} does not say its stage and severity")
             require(rule["rule"] not in seen, f"rule {rule['rule']} stands twice")
             seen.add(rule["rule"])
-        book = {**p, "since_ns": self.now_ns}
+        book = {**p, "since_ns": self.now_ns, "index": index}
+        book["documents"] = [self.packs[name]["document"] for name in packs]
+        book["use_case_document"] = document
         self.books.setdefault(p["rulebook"], book)
         self.present_books[use_case] = book
         self.book_spans.setdefault(use_case, []).append((self.now_ns, p["rulebook"]))
@@ -1125,6 +1128,155 @@ def plain(name: str) -> str:
         words = words.replace(mark, " ")
     words = " ".join(words.split()) or name
     return words[0].upper() + words[1:]
+
+
+# --- Which rules bind on a day: docs/packs.md; the same as rules/_resolve.py and rules/_obligations.py ---
+
+PACK_FORMAT, RESOLVER = "fiduciary.pack/1", "fiduciary.resolve/1"
+PREVIEW = ("proposed", "deferred", "adopted")
+STRICTER = {"record": 0, "warn": 1, "block": 2}
+DURATION = re.compile(
+    r"P(?=\d|T\d)(?:(\d{1,4})Y)?(?:(\d{1,4})M)?(?:(\d{1,4})W)?(?:(\d{1,5})D)?"
+    r"(?:T(?=\d)(?:(\d{1,5})H)?(?:(\d{1,5})M)?(?:(\d{1,6})S)?)?"
+)
+
+
+def resolve_rules(packs: list[dict[str, Any]], use_case: dict[str, Any], day: str) -> dict[str, Any]:
+    """The rulebook that pack documents give for a use case on a UTC date: the members of rules.resolved."""
+    bound: dict[str, dict[str, Any]] = {}
+    params: dict[str, dict[str, Any]] = {}
+    days: set[str] = set()
+    for pack in sorted(packs, key=lambda pack: str(pack["pack"])):
+        for rule in pack["rules"]:
+            if not rule_applies(rule.get("applies", {}), use_case):
+                continue
+            effective, changes = rule.get("effective", {}), rule.get("changes", [])
+            since, until = effective.get("from"), effective.get("to")
+            days |= {d for d in (since, until, *(c["from"] for c in changes)) if d}
+            if (since and day < since) or (until and day >= until):
+                continue
+            severity, status, given = rule["severity"], rule["status"], dict(rule.get("params", {}))
+            for change in changes:
+                if change["from"] <= day:
+                    severity = change.get("severity") or severity
+                    status = change.get("status") or status
+                    given.update(change.get("params", {}))
+            if status == "rescinded":
+                continue
+            if status in PREVIEW and not since:
+                severity = "record"
+            given.update({name: pack["tables"][table] for name, table in rule.get("tables", {}).items()})
+            found = {
+                "rule": rule["id"],
+                "pack": pack["pack"],
+                "version": pack["version"],
+                "severity": severity,
+            }
+            found.update({name: rule[name] for name in ("stage", "check", "cite", "duty")}, status=status)
+            other = bound.get(rule["id"])
+            if other is None or _strictness(found) > _strictness(other):
+                bound[rule["id"]], params[rule["id"]] = found, given
+    rules = [bound[name] for name in sorted(bound)]
+    serving = [(r, params[r["rule"]]) for r in rules if r["stage"] == "serve" and r["severity"] != "record"]
+    kept = [k for pack in sorted(packs, key=lambda p: str(p["pack"])) for k in pack.get("retention", [])]
+    return {
+        "in_force": rules,
+        "obligations": obligations_of(serving, [k for k in kept if k["record"] == "decision"]),
+        "valid_from": max((d for d in days if d <= day), default="1970-01-01"),
+        "valid_until": min((d for d in days if d > day), default=""),
+    }
+
+
+def _strictness(rule: dict[str, Any]) -> tuple[int, str]:
+    return STRICTER[rule["severity"]], rule["pack"]
+
+
+def rule_applies(scope: dict[str, Any], use_case: dict[str, Any]) -> bool:
+    """Does a rule apply? What the use case leaves unsaid never frees it."""
+    kind = use_case.get("attributes", {}).get("kind", "")
+    wanted = scope.get("use_cases", [])
+    if wanted and kind and kind not in wanted and "all" not in wanted:
+        return False
+    for name, said in (("subjects", use_case.get("subject", "")), ("tiers", use_case.get("tier", ""))):
+        if scope.get(name) and said and said not in scope[name]:
+            return False
+    places, wanted = use_case.get("jurisdictions", []), scope.get("jurisdictions", [])
+    return not wanted or not places or any(inside(place, wanted) for place in places)
+
+
+def obligations_of(
+    serving: list[tuple[dict[str, Any], dict[str, Any]]], kept: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """What the serving rules (with their parameters) and the retention of decisions oblige the gate to."""
+    found: dict[str, Any] = {
+        "purpose_required": False,
+        "lawful_bases": None,
+        "consent_required": False,
+        "residency": None,
+        "referral": "",
+        "opt_out": "",
+    }
+    fewest, most = 0, 0
+    due: dict[str, dict[str, Any]] = {}
+    least = [_days(k["minimum"], 366, 31, True) for k in kept if k.get("minimum")]
+    longest = [_days(k["maximum"], 365, 28, False) for k in kept if k.get("maximum")]
+    for rule, given in serving:
+        check, name = rule["check"], rule["rule"]
+        if check == "refusal.purpose":
+            found["purpose_required"] = True
+        elif check == "approval.lawful_basis":
+            found["lawful_bases"] = _common(found["lawful_bases"], given["accepted"])
+        elif check == "refusal.residency":
+            found["residency"] = _common(found["residency"], [str(r).casefold() for r in given["regions"]])
+        elif check == "oversight.human_review":
+            found["referral"] = found["referral"] or name
+        elif check == "oversight.opt_out":
+            found["opt_out"] = found["opt_out"] or name
+        elif check in ("reasons.recorded", "reasons.count"):
+            limit = int(given.get("maximum", 4))
+            fewest, most = max(fewest, int(given.get("minimum", 1))), min(most, limit) if most else limit
+        elif check == "reasons.notice":
+            notice = {"code": given["code"], "rule": name, "when": given.get("when", "adverse")}
+            notice.update(within_days=given.get("within_days"), letter=given.get("letter", ""))
+            due[notice["code"]] = _sooner(due.get(notice["code"]), notice)
+        elif check == "retention.minimum":
+            least.append(int(given["days"]))
+        elif check == "retention.maximum":
+            longest.append(int(given["days"]))
+    named = [(_days(k["minimum"], 366, 31, True), k["name"]) for k in kept if k.get("minimum")]
+    found.update(
+        reasons_min=fewest,
+        reasons_max=max(most, fewest) if most else 0,
+        notices=[due[code] for code in sorted(due)],
+        retention_class=max(named)[1] if named else "",
+        retention_min_days=max(least, default=None),
+        retention_max_days=min(longest, default=None),
+    )
+    return found
+
+
+def _common(held: list[str] | None, asked: list[str]) -> list[str]:
+    return sorted(set(asked) if held is None else set(held) & set(asked))
+
+
+def _sooner(a: dict[str, Any] | None, b: dict[str, Any]) -> dict[str, Any]:
+    if a is None:
+        return b
+    days = [n["within_days"] for n in (a, b) if n["within_days"] is not None]
+    when = "always" if "always" in (a["when"], b["when"]) else "adverse"
+    return {**a, "within_days": min(days, default=None), "when": when, "letter": a["letter"] or b["letter"]}
+
+
+def _days(text: str, year: int, month: int, up: bool) -> int:
+    """An ISO 8601 duration in days; a broken day counts as a whole one (`up`) or as none."""
+    match = DURATION.fullmatch(text)
+    require(match, f"{text[:40]!r} is no duration")
+    years, months, weeks, days, hours, minutes, seconds = (
+        (int(g or 0) for g in match.groups()) if match else (0,) * 7
+    )
+    rest = 3600 * hours + 60 * minutes + seconds
+    years, months = years + months // 12, months % 12
+    return year * years + month * months + 7 * weeks + days + (-(-rest // 86_400) if up else rest // 86_400)
 
 
 # --- Pages for people: made from the proved content only, so that the verifier can make them again ---
@@ -1563,6 +1715,33 @@ class Verifier:
             self.report.notes.append(f"{withheld} events about a person are proved and not disclosed")
         self.report.notes.extend(self.history.refused)
         self.report.ok("signed governance events", len(self.history.nonces))
+        for digest, book in self.history.books.items():
+            self.check_book(digest, book)
+
+    def check_book(self, digest: str, book: dict[str, Any]) -> None:
+        """Is an announced rulebook what its packs give for the use case on that day, no rule more or less?"""
+        place = f"rulebook {digest} (control.{book['index']})"
+        documents = book["documents"]
+        if book.get("resolver") != RESOLVER or any(d.get("format") != PACK_FORMAT for d in documents):
+            self.report.notes.append(f"{place}: which rules of its packs bind cannot be told by this program")
+            return
+        try:
+            found = resolve_rules(documents, book["use_case_document"], day_of(book["since_ns"]))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            self.report.bad(f"{place}: its packs cannot be resolved: {type(error).__name__}: {error}")
+            return
+        ours, theirs = ({r["rule"]: r for r in rules} for rules in (found["in_force"], book["in_force"]))
+        missing, added = sorted(ours.keys() - theirs.keys()), sorted(theirs.keys() - ours.keys())
+        changed = sorted(name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name])
+        for names, why in ((missing, "leaves out"), (added, "puts in"), (changed, "changes")):
+            if names:
+                self.report.bad(f"{place}: it {why} what its packs say: {', '.join(names[:10])}")
+        given = {name: value for name, value in book["obligations"].items() if name != "clocks"}
+        days = [(b["valid_from"], b["valid_until"]) for b in (found, book)]
+        if given != found["obligations"] or days[0] != days[1]:
+            self.report.bad(f"{place}: its obligations or days are not the ones that its rules give")
+        elif not missing and not added and not changed:
+            self.report.ok("rulebooks that are what their packs give on that day")
 
     def named(self, event: str) -> Iterator[dict[str, Any]]:
         return (e["payload"] for e in self.events if e["payload"].get("event") == event)

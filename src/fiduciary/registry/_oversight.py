@@ -90,7 +90,7 @@ def rules_resolved(view: View, p: Payload, who: Who, by: str, at: int) -> str | 
     return _book_wrong(p.get("in_force"), set(use.use_case.packs))
 
 
-BOOK = ("use_case", "rules", "packs", "in_force", "obligations", "valid_from", "valid_until")
+BOOK = ("use_case", "rules", "packs", "resolver", "in_force", "obligations", "valid_from", "valid_until")
 """Members of `rules.resolved` that make up the rulebook, and that its digest is over."""
 
 

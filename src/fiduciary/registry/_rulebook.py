@@ -16,6 +16,10 @@ import msgspec
 from fiduciary.registry._state import Adopted
 from fiduciary.registry._use_case import UseCase
 
+RESOLVER = "fiduciary.resolve/1"
+"""The way rules are resolved, by name: an outsider's verifier does it again for those it knows. A change of
+`rules.resolve` or its obligations that could give another rulebook takes another name."""
+
 
 def resolve_rules(adopted: Iterable[Adopted], use_case: UseCase, today: str) -> Any:
     """The `rules.Rulebook` of a use case on a UTC date. Raises `UsageError` when a pack cannot be read."""
@@ -47,7 +51,8 @@ def rules_document(found: Any) -> dict[str, Any]:
             }
             for r in found.rules
         ],
-        "obligations": msgspec.to_builtins(found.obligations),
+        "obligations": msgspec.json.decode(msgspec.json.encode(found.obligations)),
+        "resolver": RESOLVER,
         "valid_from": found.valid_from.isoformat(),
         "valid_until": found.valid_until.isoformat() if found.valid_until else "",
     }
