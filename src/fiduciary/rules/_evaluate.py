@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from fiduciary.checks import Facts, Sample, Subject, read_facts, run_check
-from fiduciary.checks._result import CheckResult
+from fiduciary.checks import (
+    CheckResult,
+    DataCard,
+    Estimation,
+    Facts,
+    Sample,
+    Subject,
+    read_facts,
+    run_check,
+)
 from fiduciary.errors import UsageError
+from fiduciary.models import Contract, Scorecard, baseline_of, probability
+from fiduciary.models._scorecard import ScorecardFile
 from fiduciary.rules._pack import Pack, PackRule, RuleTest, Severity, Stage, resolved_params
 from fiduciary.rules._resolve import BoundRule, Rulebook
 
@@ -88,33 +99,65 @@ def _run(pack: Pack, rule: PackRule, test: RuleTest) -> TestOutcome:
     return TestOutcome(rule=rule.id, test=test.name, expected=test.expect, found=found, detail=result.detail)
 
 
-def subject_from(given: dict[str, Any]) -> Subject:
-    """A subject from plain values: `use_case`, `facts`, `sample` and `development` as cells.
+GIVEN = ("use_case", "facts", "sample", "development", "contract", "scorecard", "table", "card", "estimation")
 
-    A sample is a list of cells, each of `count` equal rows: {count, score, outcome, decision, grade, groups,
-    features, ...}. Raises `UsageError`.
+
+def subject_from(given: Mapping[str, Any]) -> Subject:
+    """A subject from plain values: what a rule's own test gives.
+
+    `use_case`, `facts`, `contract`, `scorecard`, `card`, `estimation` are documents of those formats, `table` is
+    column -> values. `sample` and `development` are lists of cells, each of `count` equal rows: {count, score, outcome,
+    decision, grade, groups, features, ...}; with a scorecard the scores, reasons and baseline are its own. Raises
+    `UsageError`.
     """
-    unknown = set(given) - {"use_case", "facts", "sample", "development"}
+    unknown = set(given) - set(GIVEN)
     if unknown:
-        raise UsageError(
-            f"a test gives use_case, facts, sample or development, not {', '.join(sorted(unknown))}"
-        )
+        raise UsageError(f"a test gives {', '.join(GIVEN)}, not {', '.join(sorted(unknown))}")
     facts: Facts | None = read_facts({"today": "2026-07-21", **given["facts"]}) if "facts" in given else None
+    contract = _document(given, "contract", Contract)
+    card = _document(given, "scorecard", ScorecardFile)
+    if card is not None and contract is None:
+        raise UsageError("a scorecard comes with its contract")
+    scorer = Scorecard(card, contract) if card is not None and contract is not None else None
+    samples = {
+        name: _sample(given[name], contract, scorer) for name in ("sample", "development") if name in given
+    }
+    baseline = None
+    if scorer is not None and "sample" in samples:
+        sample = samples["sample"]
+        approved = sample.decisions == "approve" if sample.decisions is not None else None
+        if approved is not None and approved.any():
+            baseline = baseline_of(scorer, sample.rows[approved], "approved rows of the test")
+    table = given.get("table")
     return Subject(
         use_case=given.get("use_case"),
         facts=facts,
-        sample=_sample(given["sample"]) if "sample" in given else None,
-        development=_sample(given["development"]) if "development" in given else None,
+        contract=contract,
+        scorer=scorer,
+        baseline=baseline,
+        table=None if table is None else {str(k): np.array(v) for k, v in table.items()},
+        card=_document(given, "card", DataCard),
+        estimation=_document(given, "estimation", Estimation),
+        sample=samples.get("sample"),
+        development=samples.get("development"),
     )
 
 
-_CELL = {
-    "count", "score", "outcome", "decision", "grade", "previous_grade", "class", "exposure", "lgd", "realised_lgd",
-    "ccf", "realised_ccf", "groups", "features",
-}  # fmt: skip
+def _document(given: Mapping[str, Any], name: str, kind: type[Any]) -> Any:
+    if name not in given:
+        return None
+    try:
+        return msgspec.convert(given[name], kind)
+    except msgspec.ValidationError as error:
+        raise UsageError(f"the {name} of a test is not right: {error}") from None
 
 
-def _sample(cells: Any) -> Sample:
+_TEXTS = {"decisions": "decision", "grades": "grade", "previous_grades": "previous_grade", "classes": "class"}
+_NUMBERS = ("exposure", "lgd", "realised_lgd", "ccf", "realised_ccf")
+_CELL = {"count", "score", "outcome", "key", "groups", "features", *_TEXTS.values(), *_NUMBERS}
+
+
+def _sample(cells: Any, contract: Contract | None, scorer: Scorecard | None) -> Sample:
     if not isinstance(cells, list) or not 1 <= len(cells) <= MAX_CELLS:
         raise UsageError(f"a sample is a list of 1 to {MAX_CELLS} cells")
     for cell in cells:
@@ -131,28 +174,31 @@ def _sample(cells: Any) -> Sample:
             raise UsageError(f"{name} is in some cells and not in others")
         return np.repeat(np.array([cell[name] for cell in cells], dtype=dtype), counts)
 
-    names = sorted({n for cell in cells for n in cell.get("features", {})})
+    names = contract.names if contract else tuple(sorted({n for c in cells for n in c.get("features", {})}))
     features = np.array([[float(cell.get("features", {}).get(n, np.nan)) for n in names] for cell in cells])
+    rows = np.repeat(features.reshape(len(cells), len(names)), counts, axis=0)
     groups = sorted({g for cell in cells for g in cell.get("groups", {})})
-    labels = {
-        g: np.repeat(np.array([str(c.get("groups", {}).get(g, "")) for c in cells]), counts) for g in groups
-    }
-    scores = column("score", np.float64)
+    labels = [[str(cell.get("groups", {}).get(g, "")) for cell in cells] for g in groups]
+    scores, outcomes, keys = (
+        column("score", np.float64),
+        column("outcome", np.float64),
+        column("key", np.str_),
+    )
+    more: dict[str, Any] = {name: column(cell, np.str_) for name, cell in _TEXTS.items()}
+    more |= {name: column(name, np.float64) for name in _NUMBERS}
+    if scorer is not None:
+        more["margins"], more["contributions"] = scorer.explain(rows)
+        scores = probability(more["margins"], scorer.link)
     if scores is None:
         raise UsageError("a cell of a sample has a score")
-    outcomes = column("outcome", np.float64)
-    fields = {
-        "decisions": column("decision", np.str_),
-        "grades": column("grade", np.str_),
-        "previous_grades": column("previous_grade", np.str_),
-        "classes": column("class", np.str_),
-        **{n: column(n, np.float64) for n in ("exposure", "lgd", "realised_lgd", "ccf", "realised_ccf")},
-    }
+    if keys is not None:
+        keys = np.char.add(keys, np.char.add("-", np.arange(len(keys)).astype(np.str_)))
     return Sample(
-        rows=np.repeat(features.reshape(len(cells), len(names)), counts, axis=0),
+        rows=rows,
         names=tuple(names),
         scores=scores,
         outcomes=None if outcomes is None else outcomes.astype(np.bool_),
-        groups=labels,
-        **{name: value for name, value in fields.items() if value is not None},
+        groups={g: np.repeat(np.array(of), counts) for g, of in zip(groups, labels, strict=True)},
+        keys=keys,
+        **{name: value for name, value in more.items() if value is not None},
     )
