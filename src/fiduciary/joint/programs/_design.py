@@ -42,7 +42,9 @@ def describe(name: str, column: np.ndarray[Any, Any], options: dict[str, Any]) -
         raise ValueError(f"column {name} has {column.ndim} dimensions; 1 is needed")
     if column.dtype.kind in "SU":
         texts, counts = np.unique(column.astype("U"), return_counts=True)
-        kept = [t for t, c in zip(texts.tolist(), counts.tolist(), strict=True) if c >= options["min_rows"] and t]
+        kept = [
+            t for t, c in zip(texts.tolist(), counts.tolist(), strict=True) if c >= options["min_rows"] and t
+        ]
         return {"name": name, "kind": "category", "categories": kept}
     values = column.astype(np.float64)
     known = values[~np.isnan(values)]
@@ -62,7 +64,14 @@ def describe(name: str, column: np.ndarray[Any, Any], options: dict[str, Any]) -
         raise ValueError(
             f"column {name} has a value over {LARGEST:g} standard deviations from its mean; cap it, or train on bins"
         )
-    return {"name": name, "kind": "number", "center": center, "scale": scale, "median": median, "missing": missing}
+    return {
+        "name": name,
+        "kind": "number",
+        "center": center,
+        "scale": scale,
+        "median": median,
+        "missing": missing,
+    }
 
 
 def width(found: dict[str, Any]) -> int:

@@ -105,7 +105,12 @@ class Context:
     # -- secret ---------------------------------------------------------------------------------------------
 
     def share(
-        self, name: str, owner: str, array: np.ndarray[Any, Any] | None, shape: Sequence[int], dtype: Any = np.float32
+        self,
+        name: str,
+        owner: str,
+        array: np.ndarray[Any, Any] | None,
+        shape: Sequence[int],
+        dtype: Any = np.float32,
     ) -> None:
         """Secret-share `array` of `owner` (None at the others) under `name`."""
         libspu, runtime, io = self._start()
@@ -122,11 +127,20 @@ class Context:
         self._shapes[name] = shape, np.dtype(dtype)
         self._steps += 1
 
-    def run(self, function: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str], key: Any = None) -> None:
+    def run(
+        self, function: Callable[..., Any], inputs: Sequence[str], outputs: Sequence[str], key: Any = None
+    ) -> None:
         """Run a JAX function on named secrets; `key` tells apart closures over different constants."""
         libspu, runtime, _ = self._start()
         shapes = tuple(self._shapes[name] for name in inputs)
-        which = (function.__module__, function.__qualname__, key, self.protocol, self.field, self.fraction_bits)
+        which = (
+            function.__module__,
+            function.__qualname__,
+            key,
+            self.protocol,
+            self.field,
+            self.fraction_bits,
+        )
         ident = (*which, tuple(inputs), tuple(outputs), shapes)
         if ident not in _compiled:
             _compiled[ident] = _compile(libspu, function, inputs, outputs, shapes)

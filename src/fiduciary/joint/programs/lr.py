@@ -2,9 +2,9 @@
 
 Each owner centres and whitens its own columns in the clear, so that its block of the bounding Hessian
 X'X/4n + P/n (Boehning and Lindsay 1988) is the identity; only the cross blocks are secret, formed column by column.
-Where the design is wide the cross blocks are left out and momentum makes up for them. The sigmoid is a cubic while
-the steps are large, then a degree-9 polynomial; one bit says whether a margin left its interval, and if one did
-the passes start again with the engine's own sigmoid.
+Where the design is wide the cross blocks are left out and momentum makes up for them. The sigmoid is a polynomial of
+degree 9; one bit says whether a margin left its interval, and if one did the passes start again with the engine's
+own sigmoid.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _design, _spu
+from . import _design, _logit, _spu
 
 PROGRAM = {
     "id": "fiduciary.lr.newton@1",
@@ -31,23 +31,12 @@ PROGRAM = {
         "receivers: the model, with means and deviations or bin edges and texts of every owner's columns",
     ],
 }
-RANGE = 10.0
-"""The fast sigmoid holds for margins within this."""
-FAST_PASSES = 2
+LEAST_PASSES = 3
+"""Passes before the steps are looked at."""
 WIDE = 80
 """Above this many design columns the cross blocks are left out."""
 LIMIT = 64.0
 """Whitened weights and intercept beyond this count as divergence."""
-
-
-def _polynomial(degree: int) -> tuple[float, ...]:
-    """Odd coefficients in z / RANGE of the sigmoid minus a half, least squares with most weight near 0."""
-    t = np.linspace(-RANGE, RANGE, 4001)
-    weight = np.sqrt(np.exp(-t * t / 12.5) + 0.01)
-    powers = np.stack([(t / RANGE) ** k for k in range(1, degree + 1, 2)], 1)
-    wanted = 1.0 / (1.0 + np.exp(-t)) - 0.5
-    found = np.linalg.lstsq(powers * weight[:, None], wanted * weight, rcond=None)[0]
-    return tuple(float(c) for c in found)
 
 
 def run(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
@@ -72,16 +61,23 @@ def run(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
             "p": to_white.T @ penalty @ to_white / rows,
             "means": means,
         }
-        told = {"rows": rows, "width": matrix.shape[1], "reach": reach, "safe": bool(np.abs(white).max() < 4096.0)}
+        told = {
+            "rows": rows,
+            "width": matrix.shape[1],
+            "reach": reach,
+            "safe": bool(np.abs(white).max() < 4096.0),
+        }
     if ctx.me == holder:
-        mine.update(_label(ctx.inputs, label, params))
+        mine.update(_logit.labels(ctx.inputs, label, params))
         told["rows"] = len(mine["y"]) if told["rows"] in (None, len(mine["y"])) else -1
     facts = ctx.gather(told)
     counts = {f["rows"] for f in facts if f["rows"] is not None}
     if len(counts) != 1 or -1 in counts:
         raise _spu.ProgramFailure("the parties bring different numbers of rows; align them first")
     if not all(f.get("safe", True) for f in facts):
-        raise _spu.ProgramFailure("an owner's columns are almost dependent and would leave the fixed-point range")
+        raise _spu.ProgramFailure(
+            "an owner's columns are almost dependent and would leave the fixed-point range"
+        )
     n = counts.pop()
     sizes = {p: facts[ctx.parties.index(p)]["width"] for p in owners}
     weighted = bool(params["weight"]) or params["balanced"]
@@ -95,7 +91,9 @@ def run(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
         key=(tuple(sizes[p] for p in owners), noise),
     )
     found = ctx.reveal("w", ctx.receivers)
-    tells = ctx.tell({"described": described, "means": mine.get("means", np.zeros(0)).tolist()}, ctx.receivers)
+    tells = ctx.tell(
+        {"described": described, "means": mine.get("means", np.zeros(0)).tolist()}, ctx.receivers
+    )
     if found is None:
         return {}
     weights = np.asarray(found, np.float64).ravel()
@@ -118,32 +116,14 @@ def run(ctx: Any, params: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _label(inputs: dict[str, Any], label: str, params: dict[str, Any]) -> dict[str, Any]:
-    y = np.asarray(inputs[label], np.float64).ravel()
-    if not np.isin(y, (0.0, 1.0)).all() or not 0 < y.sum() < len(y):
-        raise ValueError("the label must be 0 and 1, with both present")
-    weight = np.ones(len(y))
-    if params["weight"]:
-        weight = np.asarray(inputs[params["weight"]], np.float64).ravel()
-        if weight.shape != y.shape or not np.isfinite(weight).all() or (weight < 0).any() or not weight.sum() > 0:
-            raise ValueError("sample weights must be one finite number a row, none below 0")
-    if params["balanced"]:
-        share = float(weight @ y / weight.sum())
-        weight = weight * np.where(y > 0, 0.5 / share, 0.5 / (1.0 - share))
-    weight = weight * (len(y) / weight.sum())
-    share = float(weight @ y / weight.sum())
-    private = params["privacy"] is not None
-    return {
-        "y": y,
-        "s": weight,
-        "b": 0.0 if private else float(np.log(share / (1.0 - share))),
-        "r": weight * ((0.5 if private else share) - y),
-        "gain": 1.0 if private else 0.25 / min(0.25, 1.5 * share * (1.0 - share)),
-    }
-
-
 def _share(
-    ctx: Any, owners: list[str], holder: str, sizes: dict[str, int], mine: dict[str, Any], n: int, weighted: bool
+    ctx: Any,
+    owners: list[str],
+    holder: str,
+    sizes: dict[str, int],
+    mine: dict[str, Any],
+    n: int,
+    weighted: bool,
 ) -> None:
     for i, p in enumerate(owners):
         ctx.progress("sharing", i, len(owners) + 1)
@@ -154,10 +134,12 @@ def _share(
         ctx.share(f"p_{p}", p, mine["p"] if me else None, (d, d))
     ctx.progress("sharing", len(owners), len(owners) + 1)
     me = ctx.me == holder
-    for name in ("y", "r", *(["s"] if weighted else [])):
+    for name in ("y", *(["s"] if weighted else [])):
         ctx.share(name, holder, mine[name][:, None] if me else None, (n, 1))
-    for name in ("b", "gain"):
+    for name in ("b0", "gain", "rest", "z0"):
         ctx.share(name, holder, np.full((1, 1), mine[name]) if me else None, (1, 1))
+    total = sum(sizes.values())
+    ctx.share("u0", holder, np.zeros((total, 1)) if me else None, (total, 1))
 
 
 def _train(
@@ -170,82 +152,80 @@ def _train(
     ctx.progress("training", 0, params["max_iter"])
     ctx.run(
         _begin(*shape[:3]),
-        [*[f"z_{p}" for p in owners], *[f"p_{p}" for p in owners], "gain"],
+        [*[f"z_{p}" for p in owners], *[f"p_{p}" for p in owners], "gain", "rest"],
         ["Z", "H", "P"],
         key=shape,
     )
     ctx.drop(*[f"z_{p}" for p in owners], *[f"p_{p}" for p in owners])
     state = ["u", "v", "b", "vb"]
-    common = ["Z", "H", "P", "gain"]
     rows = ["y", *(["s"] if weighted else [])]
     plans = ["fast", "exact"] if params["sigmoid"] == "auto" else [params["sigmoid"]]
     passes = 0
-    ctx.run(_first(*shape), [*common, "r", "b"], state, key=shape)
     for plan in plans:
-        if plan == "exact" and passes:  # from the start again: the fast passes may have gone astray
-            ctx.run(_first(*shape), [*common, "r", "b0"], state, key=shape)
-        ctx.run(_copy, ["b"], ["b0"]) if plan == "fast" else None
-        done = False
-        for k in range(1, params["max_iter"]):
-            kind = plan if plan == "exact" else "cubic" if k <= FAST_PASSES else "fast"
-            stage = (*shape, kind, weighted)
-            ctx.run(_step(*stage), [*common, *rows, *state], state, key=stage)
+        stage = (*shape, plan, weighted, float(params["tol"]))
+        current = ["u0", "u0", "b0", "z0"]  # an exact plan begins again: the fast passes may have gone astray
+        moving = trouble = True
+        for k in range(params["max_iter"]):
+            ctx.run(
+                _step(*stage), ["Z", "H", "P", "gain", "rest", *rows, *current], [*state, "bits"], key=stage
+            )
+            current = state
             passes += 1
             ctx.progress("training", k + 1, params["max_iter"])
-            if k <= FAST_PASSES and k + 1 < params["max_iter"]:
+            if k < LEAST_PASSES - 1 and k + 1 < params["max_iter"]:
                 continue
-            ctx.run(_judge(float(params["tol"])), ["u", "v", "b", "vb"], ["bits"], key=float(params["tol"]))
             moving, trouble = ctx.bits("bits")
-            if trouble:
-                break
-            done = not moving
-            if done:
+            if trouble or not moving:
                 break
         if trouble:
             if plan == plans[-1]:
                 raise _spu.ProgramFailure(
-                    "training diverged: the weights left the range that fixed-point numbers can hold; scale or cap the "
-                    "columns, raise l2, or train on bins"
+                    "training diverged: the weights left the range that fixed-point numbers can hold; scale or cap "
+                    "the columns, raise l2, or train on bins"
                 )
             continue
         if plan == "fast":
             ctx.run(_beyond, ["Z", "u", "b"], ["bits"])
             if ctx.bits("bits")[0]:
                 if plan == plans[-1]:
-                    raise _spu.ProgramFailure("a margin left the interval of the fast sigmoid; use sigmoid='auto'")
+                    raise _spu.ProgramFailure(
+                        "a margin left the interval of the fast sigmoid; use sigmoid='auto'"
+                    )
                 continue
-        return passes + 1, plan
+        return passes, plan
     raise _spu.ProgramFailure("training did not end")
 
 
 # -- circuits ---------------------------------------------------------------------------------------------------
 
 
-def _scale(n: int) -> tuple[float, float]:
-    """1 / n as an exact power of two and a factor near 1: fixed-point numbers hold both well."""
-    power = 2.0 ** -int(np.floor(np.log2(n)))
-    return power, 1.0 / (n * power)
+def _power(n: int) -> float:
+    """1 / n down to its power of two, which fixed-point numbers hold exactly; the rest is a secret near 1.
+
+    A secret, because XLA would fold two constants into one of too few bits.
+    """
+    return float(2.0 ** -int(np.floor(np.log2(n))))
 
 
 def _begin(widths: tuple[int, ...], wide: bool, n: int) -> Any:
-    power, rest = _scale(n)
+    power = _power(n)
     total, parts = sum(widths), len(widths)
 
     def begin(*values: Any) -> Any:
         import jax.numpy as jnp
 
-        z, p, gain = values[:parts], values[parts : 2 * parts], values[-1]
+        z, p, gain, rest = values[:parts], values[parts : 2 * parts], values[-2], values[-1]
         joined = jnp.concatenate(z, 1)
         penalty = _blocks(p, widths)
         if wide or parts == 1:
             return joined, gain * (1.0 / parts), penalty
-        rows = [[None] * parts for _ in range(parts)]
+        rows: list[list[Any]] = [[None] * parts for _ in range(parts)]
         for i in range(parts):
             rows[i][i] = jnp.eye(widths[i], dtype=jnp.float32)
             for j in range(i + 1, parts):
-                # Column by column: the engine's product of two matrices is far slower than its products with a vector.
+                # Column by column: the engine's product of two matrices is far slower than products with a vector.
                 cross = jnp.concatenate([z[i].T @ z[j][:, k : k + 1] for k in range(widths[j])], 1)
-                rows[i][j] = cross * power * (rest / 4.0)
+                rows[i][j] = cross * power * (rest * 0.25)
                 rows[j][i] = rows[i][j].T
         hessian = jnp.concatenate([jnp.concatenate(r, 1) for r in rows], 0)
         eye = jnp.eye(total, dtype=jnp.float32)
@@ -267,80 +247,43 @@ def _blocks(parts: Any, widths: tuple[int, ...]) -> Any:
     return jnp.concatenate(rows, 0)
 
 
-def _move(shape: Any, Z: Any, H: Any, P: Any, gain: Any, r: Any, at: Any, state: Any, first: bool) -> Any:
-    import jax.numpy as jnp
-
-    widths, wide, n, penalised, l2 = shape
-    power, rest = _scale(n)
-    rate, keep = (1.0, 0.0) if first else (1.0, 0.6) if wide else (1.4, 0.2)
-    u, v, b, vb = state
-    gradient = (Z.T @ r) * power * rest + P @ at[0]
-    step = H * gradient if wide or len(widths) == 1 else H @ gradient
-    v = keep * v - rate * step
-    slope = jnp.sum(r, keepdims=True) * power * rest
-    if penalised:
-        slope = slope + at[1] * (l2 / n)
-    vb = keep * vb - (rate * 4.0) * (slope * gain)
-    return u + v, v, b + vb, vb
-
-
-def _first(*shape: Any) -> Any:
-    def first(Z: Any, H: Any, P: Any, gain: Any, r: Any, b: Any) -> Any:
-        import jax.numpy as jnp
-
-        zero = jnp.zeros((Z.shape[1], 1), jnp.float32)
-        return _move(shape, Z, H, P, gain, r, (zero, b), (zero, zero, b, b * 0.0), True)
-
-    return first
-
-
 def _step(*stage: Any) -> Any:
-    *shape, kind, weighted = stage
-    odd = _polynomial(3 if kind == "cubic" else 9)
-    wide = shape[1]
+    widths, wide, n, penalised, l2, kind, weighted, tolerance = stage
+    power = _power(n)
+    rate, keep = (1.0, 0.6) if wide else (1.4, 0.2)
+    ahead = keep if wide else 0.0  # Nesterov looks ahead; with a good Hessian the heavy ball suffices
 
-    def step(Z: Any, H: Any, P: Any, gain: Any, y: Any, *more: Any) -> Any:
-        import jax
+    def step(Z: Any, H: Any, P: Any, gain: Any, rest: Any, y: Any, *more: Any) -> Any:
+        import jax.numpy as jnp
 
         s = more[0] if weighted else None
         u, v, b, vb = more[-4:]
-        at = (u + 0.6 * v, b + 0.6 * vb) if wide else (u, b)  # Nesterov looks ahead
-        z = Z @ at[0] + at[1]
-        if kind == "exact":
-            p = jax.nn.sigmoid(z)
-        else:
-            x = z * (1.0 / RANGE)
-            t = x * x
-            h = odd[-1]
-            for c in odd[-2::-1]:
-                h = c + t * h
-            p = 0.5 + x * h
-        r = p - y
-        return _move(shape, Z, H, P, gain, r * s if weighted else r, at, (u, v, b, vb), False)
+        at, at_b = (u + ahead * v, b + ahead * vb) if ahead else (u, b)
+        z = Z @ at + at_b
+        p = _logit.sigmoid(z, kind)
+        r = (p - y) * s if weighted else p - y
+        gradient = (Z.T @ r) * power * rest + P @ at
+        direction = H * gradient if wide or len(widths) == 1 else H @ gradient
+        v = keep * v - rate * direction
+        slope = jnp.sum(r, keepdims=True) * power * rest
+        if penalised:
+            slope = slope + at_b * (l2 / n)
+        vb = keep * vb - (rate * 4.0) * (slope * gain)
+        u, b = u + v, b + vb
+        far = (
+            jnp.abs(jnp.concatenate([v, vb, u * (tolerance / LIMIT), b * (tolerance / LIMIT)], 0)) > tolerance
+        )
+        half = far.shape[0] // 2
+        bits = jnp.stack(
+            [jnp.sum(far[:half].astype(jnp.int64)) > 0, jnp.sum(far[half:].astype(jnp.int64)) > 0]
+        )
+        return u, v, b, vb, bits
 
     return step
 
 
-def _judge(tolerance: float) -> Any:
-    def judge(u: Any, v: Any, b: Any, vb: Any) -> Any:
-        import jax.numpy as jnp
-
-        steps = jnp.abs(jnp.concatenate([v, vb], 0)) > tolerance
-        sizes = jnp.abs(jnp.concatenate([u, b], 0)) > LIMIT
-        return jnp.stack([jnp.sum(steps.astype(jnp.int64)) > 0, jnp.sum(sizes.astype(jnp.int64)) > 0])
-
-    return judge
-
-
 def _beyond(Z: Any, u: Any, b: Any) -> Any:
-    import jax.numpy as jnp
-
-    z = Z @ u + b
-    return jnp.stack([jnp.sum((z * z > RANGE * RANGE).astype(jnp.int64)) > 0])
-
-
-def _copy(b: Any) -> Any:
-    return b
+    return _logit.beyond(Z @ u + b)
 
 
 def _finish(widths: tuple[int, ...], noise: int) -> Any:
