@@ -201,6 +201,16 @@ def test_a_small_group_is_named_and_never_cleared(name: str) -> None:
         assert tables["race"]["unknown"] == 7
 
 
+@pytest.mark.parametrize("name", ["adverse_impact_ratio", "standardised_mean_difference", "significance"])
+def test_nothing_is_judged_against_a_reference_group_of_few_rows(name: str) -> None:
+    made = sample(1_000, 2)
+    race = made.groups["race"].copy()
+    race[:5] = "few"
+    moved = Sample(rows=made.rows, names=made.names, scores=made.scores, groups={"race": race})
+    found = check(name, subject(moved), reference={"race": "few"})
+    assert found.ok is None and found.value is None and "few" in found.lacking
+
+
 def test_significance_takes_the_exact_test_where_cells_are_small() -> None:
     labels = np.array(["a"] * 12 + ["b"] * 200, dtype=object)
     decided = np.array(

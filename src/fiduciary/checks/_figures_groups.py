@@ -167,7 +167,7 @@ def group_rates(numbers: Mapping[str, Any], minimum: float = 0.8) -> Figure:
             pen.mark(kind, at(entry["rate"]), place, colour, 5.0)
         ratio = entry.get("ratio")
         shown = "1" if is_reference else "" if ratio is None else f"{ratio:.2f}"
-        weak = ratio is not None and ratio < minimum
+        weak = ratio is not None and ratio < minimum and entry["judged"]
         pen.text(right + 16, place + 4, shown, 12.0, VERMILION if weak else INK, bold=weak)
         pen.text(pen.width - RIGHT, place + 4, f"{entry['rows']:,}", 12.0, SOFT, "end")
     pen.text((left + right) / 2, bottom + 36, "rate of favourable outcomes", 12.5, INK, "middle")

@@ -175,7 +175,7 @@ def reference_place(
 ) -> int | None:
     """The place of the reference group: as given, else the sample's, else the most favoured with enough rows.
 
-    None when no group has enough rows. Raises `UsageError` when the one given is not in the sample.
+    None when it, or every group, has too few rows. Raises `UsageError` when the one given is not in the sample.
     """
     name = given.get(grouping.attribute, sample.reference.get(grouping.attribute))
     if name is not None:
@@ -183,7 +183,8 @@ def reference_place(
             raise UsageError(
                 f"the reference group {str(name)[:80]!r} of {grouping.attribute!r} has no rows in the sample"
             )
-        return grouping.labels.index(name)
+        place = grouping.labels.index(name)
+        return place if rows[place] >= minimum_rows else None
     enough = rows >= minimum_rows
     if not enough.any():
         return None
