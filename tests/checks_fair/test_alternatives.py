@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_log_and_the_log_is_json() -> None:
 
 
 def test_candidates_approve_as_many_as_the_baseline() -> None:
-    found = search(portfolio())
+    found = search(portfolio(), options={"candidates": 12, "bootstraps": 0})
     for candidate in (found.baseline, *found.candidates):
         if candidate.error:
             continue
@@ -123,7 +123,7 @@ def test_candidates_approve_as_many_as_the_baseline() -> None:
 
 def test_group_labels_are_never_an_input() -> None:
     part = portfolio(2_000)
-    found = search(part)
+    found = search(part, options={"candidates": 14})
     for model in found.fitted.values():
         assert set(model.contract.names) <= set(CONTRACT.names)
         assert model.scorer.features == len(model.columns) <= 4
@@ -166,8 +166,8 @@ def test_declared_directions_are_kept_by_every_candidate() -> None:
 
 def test_lightgbm_and_additive_models_are_searched_too(tmp_path: Path) -> None:
     part = portfolio(1_500)
-    boosted = search(part, family="lightgbm", options={"candidates": 8})
-    assert sum(not c.error for c in boosted.candidates) >= 8
+    boosted = search(part, family="lightgbm", options={"candidates": 4})
+    assert sum(not c.error for c in boosted.candidates) >= 4
     axes = [Axis(feature=name, cuts=[-1.0, 0.0, 1.0]) for name in CONTRACT.names]
     terms = [
         Term(axes=[0], scores=[0.0, -1.2, -0.5, 0.4, 1.3]),

@@ -64,7 +64,7 @@ def check(name: str, about: Subject, **params: Any) -> CheckResult:
     return run_check(f"fairness.{name}", about, params)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 5))
 def test_rates_ratios_and_odds_equal_fairlearn(seed: int, groups: int) -> None:
     made = sample(400, seed, groups)
