@@ -106,9 +106,9 @@ def subject_from(given: Mapping[str, Any]) -> Subject:
     """A subject from plain values: what a rule's own test gives.
 
     `use_case`, `facts`, `contract`, `scorecard`, `card`, `estimation` are documents of those formats, `table` is
-    column -> values. `sample` and `development` are lists of cells, each of `count` equal rows: {count, score, outcome,
-    decision, grade, groups, features, ...}; with a scorecard the scores, reasons and baseline are its own. Raises
-    `UsageError`.
+    column -> values. `sample` and `development` are lists of cells, each of `count` equal rows: {count, score,
+    outcome, decision, grade, groups, features, ...}; with a scorecard the scores, reasons and baseline are its own.
+    Raises `UsageError`.
     """
     unknown = set(given) - set(GIVEN)
     if unknown:

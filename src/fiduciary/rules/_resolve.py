@@ -255,7 +255,7 @@ def diff(a: Rulebook, b: Rulebook, releases: Sequence[Mapping[str, Any]] = ()) -
     for known in releases:
         judged = {str(r["rule"]): r.get("ok") for r in known["results"] if r.get("rule")}
         before, after = _verdict(a, judged), _verdict(b, judged)
-        if before != after:
+        if before[0] != after[0]:
             rows.append(
                 {"release": known["release"], "before": before[0], "after": after[0], "rules": after[1]}
             )
