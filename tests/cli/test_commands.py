@@ -86,11 +86,13 @@ EXCHANGE = {"witness trust", "witness accept", "witness post", "witness serve", 
 """Tried between two homes in tests of the witness commands."""
 
 
-RULES = {
-    "check", "attest", "finding raise", "finding close", "finding list", "waiver grant", "waiver list",
-    "overlay set", "overlay end", "overlay list", "pack adopt", "pack withdraw", "pack list",
-}  # fmt: skip
-"""Tried in test_rule_commands.py."""
+def tried_elsewhere(command: str) -> bool:
+    """Some other test types it: its words stand side by side in a test file, as they are typed."""
+    words = ", ".join(f'"{word}"' for word in command.split())
+    tests = Path(__file__).resolve().parent.parent
+    return any(
+        words in path.read_text("utf-8") for path in tests.rglob("*.py") if path.name != "test_commands.py"
+    )
 
 
 def every_command(group: click.Group, path: str = "") -> Iterator[str]:
@@ -111,7 +113,9 @@ def named(step: Step) -> str:
 
 def test_no_command_is_forgotten() -> None:
     tried = {named(step) for step in STEPS} | ELSEWHERE | EXCHANGE
-    assert set(every_command(root)) - RULES == tried
+    assert tried <= set(every_command(root))
+    forgotten = [name for name in every_command(root) if name not in tried and not tried_elsewhere(name)]
+    assert forgotten == []
     assert {named(step) for step, _, _ in MISTAKES} >= {named(step) for step in STEPS} - WITHOUT_MISTAKE
 
 

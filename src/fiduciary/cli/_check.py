@@ -13,8 +13,12 @@ from fiduciary.cli._output import Output
 from fiduciary.errors import ReleaseError, UsageError
 
 if TYPE_CHECKING:
+    from fiduciary.checks import Subject
     from fiduciary.registry import Bundle, LoadedRelease, UseCase
+    from fiduciary.rules import Rulebook
 
+ABOUT_PEOPLE = frozenset({"oversight.human_review", "oversight.override_share", "clock.within"})
+"""Checks that look at contests, overrides and clocks."""
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
@@ -154,7 +158,7 @@ def _open(home: Home, digest: str) -> tuple[Bundle, LoadedRelease]:
 
 
 def _judge(
-    home: Home, use_case: UseCase, packs: tuple[str, ...], date: str, subject: Any, party: str
+    home: Home, use_case: UseCase, packs: tuple[str, ...], date: str, subject: Subject, party: str
 ) -> tuple[str, list[Any]]:
     """(digest of the rulebook, results of its release rules)."""
     from datetime import UTC, datetime
@@ -169,7 +173,7 @@ def _judge(
         if party:
             home.registry.announce(use_case.name, by=party)
         book, rulebook = home.registry.rulebook(use_case.name)
-        return book.digest, rules.evaluate(rulebook, "release", subject)
+        return book.digest, rules.evaluate(rulebook, "release", _informed(home, rulebook, use_case, subject))
     try:
         day = Date.fromisoformat(date) if date else datetime.now(UTC).date()
     except ValueError:
@@ -180,7 +184,19 @@ def _judge(
         adopted = home.registry.states().packs_of(use_case.name)
         tried = [rules.pack_from_document(a.document) for a in adopted]
     rulebook = rules.resolve(tried, at=day, use_case=use_case.document)
-    return "", rules.evaluate(rulebook, "release", subject)
+    return "", rules.evaluate(rulebook, "release", _informed(home, rulebook, use_case, subject))
+
+
+def _informed(home: Home, rulebook: Rulebook, use_case: UseCase, subject: Subject) -> Subject:
+    """The subject, with what people did about decisions where a rule asks for it: that reads every decision."""
+    import msgspec
+
+    from fiduciary.rights import Desk, with_rights
+
+    if not any(rule.check in ABOUT_PEOPLE for rule in rulebook.stage("release")):
+        return subject
+    facts = with_rights(Desk(home.ledger, home.registry), subject.facts, use_case.name)
+    return msgspec.structs.replace(subject, facts=facts)
 
 
 def _base(

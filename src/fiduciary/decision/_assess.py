@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_GROUPS = 64
 MAX_GROUP_VALUES = 200
-MAX_NUMBERS_BYTES = 4_096
+MAX_NUMBERS_BYTES = 2_048
 """Most bytes of one result's further figures on the control log; the tables themselves are drawn on demand."""
 MAX_TEXT = 500
 NUMBERS = ("exposure", "lgd", "realised_lgd", "ccf", "realised_ccf", "weights")
