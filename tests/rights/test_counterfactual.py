@@ -1,4 +1,4 @@
-"""What would have changed the result: exact on scorecards against brute force, lawful and confirmed on every family."""
+"""What would have changed the result: exact on scorecards against brute force, confirmed on every family."""
 
 from __future__ import annotations
 
@@ -65,7 +65,9 @@ def made(seed: int) -> tuple[Decider, Contract, dict[str, Any]]:
             )
         )
         bins.append(
-            Bins(name=f"f{j}", kind="number", edges=edges, weights=np.round(rng.normal(0, 1.2, 3), 2).tolist())
+            Bins(
+                name=f"f{j}", kind="number", edges=edges, weights=np.round(rng.normal(0, 1.2, 3), 2).tolist()
+            )
         )
     relations = (
         (Relation(left="f0", op="<=", right="f1", message="f0 is at most f1"),) if seed % 3 == 0 else ()
@@ -156,7 +158,9 @@ def test_it_says_so_when_nothing_can_be_changed_or_nothing_helps() -> None:
     assert answer.answer == "none"
     assert answer.exact
     assert "nothing that the person can change" in answer.note
-    contract, card = simple(mutable=True, monotone=-1)  # declared: more debt can only help; so less is no advice
+    contract, card = simple(
+        mutable=True, monotone=-1
+    )  # declared: more debt can only help; so less is no advice
     answer = counterfactual(decider(contract, card), ROW)
     assert answer.answer == "none"
 

@@ -80,9 +80,7 @@ def counterfactual(decider: Decider, features: bytes) -> Counterfactual:
     release = decider.release
     row = release.compiled.decode(features)
     movable = [
-        i
-        for i, feature in enumerate(release.contract.features)
-        if feature.mutable and not feature.protected
+        i for i, feature in enumerate(release.contract.features) if feature.mutable and not feature.protected
     ]
     if not movable:
         return Counterfactual(
@@ -93,7 +91,9 @@ def counterfactual(decider: Decider, features: bytes) -> Counterfactual:
         )
     search = _Search(decider, row, movable, target)
     if search.reaches([row])[0]:
-        return Counterfactual(answer="found", target=target, cost=0.0, exact=True, note="it was approved as it is")
+        return Counterfactual(
+            answer="found", target=target, cost=0.0, exact=True, note="it was approved as it is"
+        )
     if isinstance(release.scorer, Scorecard):
         return search.exact()
     return search.heuristic()
@@ -271,7 +271,9 @@ class _Search:
         base = self._favour([self.row])[0]
         useful = [s for s, m in zip(singles, margins, strict=True) if m > base][:MAX_PAIRED]
         pairs = sorted(
-            (a[0] + b[0], (a[1], a[2]), (b[1], b[2])) for a, b in itertools.combinations(useful, 2) if a[1] != b[1]
+            (a[0] + b[0], (a[1], a[2]), (b[1], b[2]))
+            for a, b in itertools.combinations(useful, 2)
+            if a[1] != b[1]
         )[:20_000]
         for start in range(0, len(pairs), 2_000):
             block = pairs[start : start + 2_000]
@@ -318,7 +320,9 @@ class _Search:
         feature, now = self.features[i], self.row[i]
         low, high = _bounds(feature)
         low = low if math.isfinite(low) else (now if not math.isnan(now) else 0.0) - 10 * max(abs(now), 1.0)
-        high = high if math.isfinite(high) else (now if not math.isnan(now) else 0.0) + 10 * max(abs(now), 1.0)
+        high = (
+            high if math.isfinite(high) else (now if not math.isnan(now) else 0.0) + 10 * max(abs(now), 1.0)
+        )
         if math.isnan(low) or math.isnan(high):
             return []
         values = np.linspace(low, high, MAX_CANDIDATES)
@@ -402,7 +406,10 @@ def _rounder(threshold: float) -> list[float]:
     digits = 4 - math.floor(math.log10(abs(threshold)))
     step = 10.0**-digits
     low, high = math.floor(threshold / step), math.ceil(threshold / step)
-    return [round((low - (low * step >= threshold)) * step, digits), round((high + (high * step <= threshold)) * step, digits)]
+    return [
+        round((low - (low * step >= threshold)) * step, digits),
+        round((high + (high * step <= threshold)) * step, digits),
+    ]
 
 
 def _readable(value: float) -> bool:

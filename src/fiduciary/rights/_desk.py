@@ -12,7 +12,14 @@ from typing import Any, Literal
 import msgspec
 
 from fiduciary.decision import REFUSED, DecisionRecord, decode_record
-from fiduciary.errors import ConflictError, GoneError, LimitError, NotFoundError, PermissionDeniedError, UsageError
+from fiduciary.errors import (
+    ConflictError,
+    GoneError,
+    LimitError,
+    NotFoundError,
+    PermissionDeniedError,
+    UsageError,
+)
 from fiduciary.identity import PartyKey
 from fiduciary.ledger import Erasure, Kind, Ledger, Record
 from fiduciary.registry import Registry, make_statement, sign_statement
@@ -75,7 +82,10 @@ class Desk:
         return found
 
     def _shortest(self, event: str, use_case: str, now: int) -> tuple[str, str, int]:
-        bound = self.limits(event, use_case) or [(DEFAULT_LIMIT, "gdpr-12-3")]
+        bound = self.limits(event, use_case)
+        if not bound and event.startswith("request."):
+            bound = self.limits("request.subject", use_case)
+        bound = bound or [(DEFAULT_LIMIT, "gdpr-12-3")]
         ends = [(due(now, limit), limit, rule) for limit, rule in bound]
         end, limit, rule = min(ends)
         return limit, rule, end
@@ -91,7 +101,9 @@ class Desk:
         text = _text(text, "what the person says")
         with self.ledger.control():
             found = self._about(decision, subject)
-            if any(c.decision == decision and c.decided_ns is None for c in self.register().contests.values()):
+            if any(
+                c.decision == decision and c.decided_ns is None for c in self.register().contests.values()
+            ):
                 raise ConflictError(f"a contest of {decision} is open already")
             use_case = found.record.use_case
             now = self.ledger.clock()
@@ -273,7 +285,9 @@ class Desk:
         title = _text(title, "what happened", 500)
         if not kind or len(kind) > 63 or not all(c.isalnum() or c in "._-" for c in kind):
             raise UsageError("an incident's class is a short word, such as major or breach")
-        scopes = [(s, v) for s, v in (("use_case", use_case), ("release", release), ("subject", subject)) if v]
+        scopes = [
+            (s, v) for s, v in (("use_case", use_case), ("release", release), ("subject", subject)) if v
+        ]
         if len(scopes) > 1:
             raise UsageError("an incident names at most one of use case, release and subject")
         if use_case:

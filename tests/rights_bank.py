@@ -1,0 +1,113 @@
+"""A bank with a live scorecard, a clock that tests set, and decisions about two people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bank import OFFICER, USE_CASE, Bank, contract, scorecard
+from fiduciary.decision import Decider, DecisionRecord, encode_record
+from fiduciary.ledger import Entry, Kind
+from fiduciary.models import Contract
+from fiduciary.registry import build
+from fiduciary.rights import Desk
+
+ANN, BOB = "ann-miller-1975", "bob-<b>{creditor}</b>"
+ROW = {"utilisation": 0.8, "late_payments": 4, "housing": "renter"}
+GOOD = {"utilisation": 0.1, "late_payments": 0, "housing": "owner"}
+ATTRIBUTES = {
+    "creditor": "Acme Bank",
+    "creditor_address": "1 Main Street, Springfield",
+    "creditor_contact": "800-555-0100",
+    "supervisor": "the Supervisor, 2 High Street",
+}
+
+
+def people_contract() -> Contract:
+    """The bank's contract with what a person can change, names for people, and a bureau."""
+    plain = contract()
+    more: dict[str, dict[str, Any]] = {
+        "utilisation": {"mutable": True, "description": "share of available credit in use"},
+        "late_payments": {
+            "description": "late payments",
+            "origin": "bureau: Example Bureau, 9 Side St, 800-555-0199",
+        },
+        "housing": {"description": "housing"},
+    }
+    return msgspec.structs.replace(
+        plain, features=tuple(msgspec.structs.replace(f, **more[f.name]) for f in plain.features)
+    )
+
+
+class RightsBank(Bank):
+    """Live for a use case with a route to contest, an overseer and what letters need."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.use_case = msgspec.structs.replace(
+            USE_CASE, contest_route="review@acme.example", oversight_person="hana", attributes=ATTRIBUTES
+        )
+        self.registry.define_use_case(self.use_case, by=OFFICER, key=self.keys[OFFICER])
+        self.enrol("hana", "validator")
+        self.desk = Desk(self.ledger, self.registry)
+        self.now: int | None = None
+        model = folder / "model"
+        scorecard().save(model)
+        from bank import rows
+
+        bundle = build(
+            folder / "built",
+            model,
+            people_contract(),
+            self.use_case,
+            rows(),
+            name="credit-scorecard",
+            version="1.0.0",
+            provenance={"data": "sha256:" + "0" * 64},
+        )
+        self.release = self.registry.propose(bundle, by="ada", key=self.keys["ada"])
+        self.registry.check(self.release, by="ada", key=self.keys["ada"])
+        self.registry.approve(self.release, by="grace", key=self.keys["grace"], note="holds")
+        self.registry.promote(self.release, by="otto", key=self.keys["otto"])
+        self.decider = Decider(self.registry.load_live(self.use_case.name), self.use_case)
+
+    def decide(
+        self, subject: str, row: dict[str, Any] = ROW, retention: str = "standard", **more: Any
+    ) -> str:
+        values = np.array([self.decider.release.compiled.encode(row)])
+        verdict = self.decider.explain(values)[0]
+        record = DecisionRecord(
+            version=1,
+            outcome=verdict.outcome,
+            use_case=self.use_case.name,
+            release=self.release,
+            subject=subject,
+            caller="svc-loans",
+            features=msgspec.Raw(json.dumps(row).encode()),
+            score=verdict.score,
+            margin=verdict.margin,
+            baseline=verdict.baseline,
+            reasons=verdict.reasons,
+            explained=True,
+            rules=self.use_case.digest,
+            **more,
+        )
+        pseudonym = self.ledger.vault.pseudonym(subject)
+        digests = bytes.fromhex(self.release[7:]), bytes.fromhex(self.use_case.digest[7:])
+        entry = Entry(
+            Kind.DECISION,
+            encode_record(record),
+            pseudonym,
+            digests[0],
+            self.use_case.name,
+            digests[1],
+            retention,
+        )
+        shard = self.ledger.shard("gate-0")
+        receipt = shard.append(entry).result()
+        shard.publish()
+        return receipt.id
