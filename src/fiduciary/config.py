@@ -120,7 +120,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return msgspec.structs.replace(loaded, home=folder)
 
 
-NOT_SETTINGS = frozenset({PREFIX + "HOME", PREFIX + "TOKEN", PREFIX + "SHARED_DATA", PREFIX + "URL"})
+NOT_SETTINGS = frozenset({PREFIX + "HOME", PREFIX + "TOKEN", PREFIX + "SHARED_DATA", PREFIX + "URL", PREFIX + "WORKERS__FOLDER"})
 """Variables with the prefix that name something other than a setting."""
 
 

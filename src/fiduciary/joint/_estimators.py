@@ -61,6 +61,7 @@ class SecureEstimator:
 
     program: ClassVar[str]
     kind: ClassVar[str]
+    rows_program: ClassVar[str]
     transcript_: Transcript
     result_: RunResult
     design_: Design
@@ -108,10 +109,14 @@ class SecureEstimator:
         """Train. `columns`: party -> its own columns (n,), of the parties of this machine; rows are aligned.
 
         `label`, `weight`: "party.column" (0 and 1, 1 is the event; weights are not negative and of the same party).
+        Where owners hold different rows of the same columns, label and weight are "*.column", and `features` may be
+        {"*": names}: only sums over all owners are opened then, whatever the number of rows.
         `features`: party -> names; left out: all its columns but label and weight. `receivers`: who learns the
         model; left out: the label's party. Raises `UsageError` for what cannot be trained, `JointError` when the
         job ends without a result.
         """
+        if label.startswith("*."):
+            return self._fit_rows(federation, columns, label[2:], features, weight, receivers, on_progress)
         holder, target = _place(label, "label", federation)
         weighting = _place(weight, "weight", federation) if weight else None
         if weighting and weighting[0] != holder:
@@ -141,6 +146,47 @@ class SecureEstimator:
             privacy={"epsilon": privacy.epsilon, "delta": privacy.delta} if privacy else None,
             on_progress=on_progress,
         )
+        return self._keep(result)
+
+    def _fit_rows(
+        self,
+        federation: Engine,
+        columns: Mapping[str, Mapping[str, Any]],
+        label: str,
+        features: Mapping[str, Sequence[str]] | None,
+        weight: str | None,
+        receivers: Sequence[str] | None,
+        on_progress: Tell | None,
+    ) -> Self:
+        if not hasattr(type(self), "rows_program"):
+            raise UsageError(f"{type(self).__name__} takes columns of different owners, not rows")
+        if getattr(self, "privacy", None) is not None:
+            raise UsageError(
+                "privacy is for columns of different owners; sums of rows are opened without noise"
+            )
+        if weight is not None and not weight.startswith("*."):
+            raise UsageError('where owners hold different rows, weight is written "*.column"')
+        weighting = weight[2:] if weight else None
+        owners = [p for p in federation.parties if columns.get(p)]
+        if features:
+            names = [str(n) for n in features.get("*", next(iter(features.values())))]
+        else:
+            names = [n for n in columns[owners[0]] if n not in (label, weighting)] if owners else []
+        for p in owners:
+            if absent := [
+                n for n in [*names, label, *([weighting] if weighting else [])] if n not in columns[p]
+            ]:
+                raise UsageError(f"{p} has no column {', '.join(map(repr, absent[:5]))}")
+        if not owners or not names or label in names:
+            raise UsageError(
+                "rows of different owners need owners, features, and a label that is none of them"
+            )
+        params = self._validated(len(names))
+        params |= {"names": names, "owners": owners, "label": label, "weight": weighting}
+        to = list(receivers) if receivers is not None else owners
+        return self._keep(federation.run(self.rows_program, params, columns, to, on_progress=on_progress))
+
+    def _keep(self, result: RunResult) -> Self:
         self.result_, self.transcript_ = result, result.transcript
         if "design" in result.outputs:
             self.design_ = read_design(result.outputs)
@@ -231,6 +277,7 @@ class SecureLogisticRegression(SecureEstimator):
     """
 
     program = "fiduciary.lr.newton@1"
+    rows_program = "fiduciary.lr.rows@1"
     kind = "linear"
     design = "standard"
 

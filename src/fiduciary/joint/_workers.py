@@ -253,8 +253,10 @@ _LOOK = (
     "import importlib, json, sys\n"
     "from importlib import metadata\n"
     "m = importlib.import_module(sys.argv[1])\n"
-    "print('@' + json.dumps({'python': sys.version.split()[0], 'version': str(getattr(m, '__version__', '')), 'packages': "
-    "{d.metadata['Name'].lower().replace('_', '-').replace('.', '-'): d.version for d in metadata.distributions()}}))\n"
+    "names = {d.metadata['Name'].lower().replace('_', '-').replace('.', '-'): d.version\n"
+    "    for d in metadata.distributions()}\n"
+    "version = str(getattr(m, '__version__', ''))\n"
+    "print('@' + json.dumps({'python': sys.version.split()[0], 'version': version, 'packages': names}))\n"
 )
 
 
