@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import msgspec
 import pytest
 
 from bank import OFFICER, USE_CASE, Bank
 from fiduciary.decision import duties_of
 from fiduciary.errors import NotServableError
-from fiduciary.registry import canonical, digest_text
+from fiduciary.ledger import Ledger
+from fiduciary.registry import Registry, canonical, digest_text
 from fiduciary.rules import shipped_packs
 
 PACKS = shipped_packs()
@@ -43,3 +46,15 @@ def test_each_shipped_pack_by_itself(bank: Bank, name: str) -> None:
         msgspec.structs.replace(USE_CASE, packs=[name], jurisdictions=[]), by=OFFICER, key=bank.keys[OFFICER]
     )
     duties_of(bank.registry.announce(USE_CASE.name, by="gate-0"))
+
+
+def test_two_processes_that_resolve_at_once_announce_once(bank: Bank) -> None:
+    pack = next(p for p in PACKS if p.pack == "gdpr")
+    bank.registry.adopt_pack(pack.document, by=OFFICER, key=bank.keys[OFFICER])
+    use_case = msgspec.structs.replace(USE_CASE, packs=["gdpr"])
+    bank.registry.define_use_case(use_case, by=OFFICER, key=bank.keys[OFFICER])
+    with Ledger.open(bank.settings) as other, ThreadPoolExecutor(4) as threads:
+        registries = [bank.registry, Registry(other, bank.settings)] * 4
+        digests = {b.digest for b in threads.map(lambda r: r.announce(use_case.name, by="gate"), registries)}
+    assert len(digests) == 1
+    assert [e["event"] for e in bank.events()].count("rules.resolved") == 1
