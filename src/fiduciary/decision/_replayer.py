@@ -61,7 +61,7 @@ class Replayer:
                 if record.payload is None:
                     summary.unreadable += 1
                     continue
-                if decode_record(record.payload).outcome == REFUSED:  # its release is named, nothing was scored
+                if decode_record(record.payload).outcome == REFUSED:
                     summary.refused += 1
                 elif self._replay(record).same:
                     summary.same += 1
