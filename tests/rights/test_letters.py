@@ -129,8 +129,8 @@ def test_other_languages_are_whole_or_refused(bank: RightsBank, language: str, k
 
 
 def test_what_would_have_changed_it_is_told(bank: RightsBank) -> None:
-    row = {"utilisation": 0.8, "late_payments": 1, "housing": "owner"}
-    letter = issue(bank, bank.decide(ANN, row, referred_by=""), "gdpr_22", "gdpr")
+    row = {"utilisation": 0.8, "late_payments": 1, "housing": "renter"}
+    letter = issue(bank, bank.decide(ANN, row), "gdpr_22", "gdpr")
     assert "share of available credit in use: 0.29999 instead of 0.8" in " ".join(letter.text.split())
     assert "there is none that we" in " ".join(issue(bank, bank.decide(ANN), "gdpr_22", "gdpr").text.split())
 
@@ -139,6 +139,8 @@ def test_nothing_goes_out_for_what_stands_approved_was_erased_or_is_an_event(ban
     approved, declined = bank.decide("carl", GOOD), bank.decide(ANN)
     with pytest.raises(ConflictError, match="stands approved"):
         issue(bank, approved)
+    with pytest.raises(ConflictError, match="waits for a person"):
+        issue(bank, bank.decide("dora", {"utilisation": 0.8, "late_payments": 1, "housing": "owner"}))
     bank.desk.override(declined, "approve", by="hana", key=bank.key("hana"), reason="x")
     with pytest.raises(ConflictError, match="stands approved"):
         issue(bank, declined)
@@ -259,3 +261,15 @@ def test_dates_as_people_write_them() -> None:
         "1. Mai 2026",
         "1er mai 2026",
     ]
+
+
+def test_what_is_missing_is_named(bank: RightsBank) -> None:
+    bank.use_case = msgspec.structs.replace(bank.use_case, attributes={})
+    bank.registry.define_use_case(bank.use_case, by=OFFICER, key=bank.key(OFFICER))
+    decision = bank.decide(ANN)
+    with pytest.raises(UsageError, match=r"set attributes\.creditor of the use case"):
+        issue(bank, decision)
+    with pytest.raises(UsageError, match="has no letter 'gdpr_22'"):
+        issue(bank, decision, "gdpr_22", "us-credit")
+    with pytest.raises(NotFoundError, match="there is no letter"):
+        issue(bank, decision, "../gdpr_22", "gdpr")

@@ -255,10 +255,12 @@ class Desk:
         return self.ledger.emit(event, payload, **self._sealed(found)).id
 
     def _sealed(self, found: Decided) -> dict[str, Any]:
-        """Under whose key, and how long: as the decision that it is about."""
+        """Under whose key, and how long: as the decision that it is about.
+
+        Without the release in the header: a sealed event that names one may not be left out of an evidence folder.
+        """
         return {
             "subject": found.stored.subject,
-            "release": found.stored.header.release,
             "use_case": found.record.use_case,
             "retention": found.stored.header.retention,
         }

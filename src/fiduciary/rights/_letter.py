@@ -124,6 +124,10 @@ class Letters:
             raise ConflictError(
                 f"decision {decision} stands approved: there is no adverse outcome to explain"
             )
+        if outcome != "decline":
+            raise ConflictError(
+                f"decision {decision} waits for a person: let them decide before it is explained"
+            )
         replayed = self._replayer.replay(decision)
         if not replayed.same:
             fields = ", ".join(d.field for d in replayed.differences)
