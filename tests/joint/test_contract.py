@@ -69,7 +69,7 @@ def test_what_is_not_on_the_list_is_refused(
 def test_a_changed_source_is_refused_whatever_the_list_says(table: Any) -> None:
     other = "sha256:" + "1" * 64
     wanted = ProgramRef(id=table.program.id, module=table.program.module, digest=other)
-    with pytest.raises(PermissionDeniedError, match="the source of stub.total@1 on this machine"):
+    with pytest.raises(PermissionDeniedError, match=r"the source of stub\.total@1 on this machine"):
         check(table, table.invitation(program=wanted), table.allow(programs={table.program.id: other}))
 
 
@@ -226,7 +226,7 @@ def test_a_contract_runs_once_and_a_budget_is_not_passed(table: Any, tmp_path: P
     second = table.invitation(privacy={"epsilon": 1.0, "delta": 0.0})
     Memory(tmp_path / "memory.json").spend(second, allow, table.now)
     third = table.invitation(privacy={"epsilon": 0.5, "delta": 0.0})
-    with pytest.raises(PermissionDeniedError, match="spent epsilon to 2.5"):
+    with pytest.raises(PermissionDeniedError, match=r"spent epsilon to 2\.5"):
         Memory(tmp_path / "memory.json").spend(third, allow, table.now)
     (tmp_path / "memory.json").write_text("{}")
     with pytest.raises(ConfigError, match="damaged"):

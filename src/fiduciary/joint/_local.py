@@ -55,8 +55,9 @@ _KINDS: dict[str, type[FiduciaryError]] = {
 class LocalFederation:
     """`parties`: names by rank. `protocol`: aby3 (three parties) or cheetah (two).
 
-    `limits`: times after which a job ends with a reason. `testing` lets SEMI2K and REF2K run, for tests of the
-    product only. Use it as a context manager: workers live from the first job to the end of the block.
+    `limits`: times after which a job ends with a reason. Use it as a context manager: workers live from the first
+    job to the end of the block. For tests of the product only: `testing` lets SEMI2K and REF2K run, `tap` is a folder
+    for what each relay sends, `through` puts another address before a member's own.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class LocalFederation:
         testing: bool = False,
         tap: Path | None = None,
         root: Path = ROOT,
+        through: Callable[[str], str] | None = None,
     ) -> None:
         check_protocol(protocol, len(parties), testing=testing)
         if len(set(parties)) != len(parties):
@@ -79,7 +81,7 @@ class LocalFederation:
         self._field, self._fraction_bits = field, fraction_bits
         self._limits = limits or Limits()
         self._python = python or worker_python("spu")
-        self._testing, self._tap, self._root = testing, tap, root
+        self._testing, self._tap, self._root, self._through = testing, tap, root, through
         self._coordinator = PartyKey.generate()
         self._handles: dict[str, _Handle] = {}
 
@@ -154,7 +156,7 @@ class LocalFederation:
         )
         acceptances = []
         for name in self._parties:
-            acceptances.append(self._handles[name].accept(invitation, columns[name]))
+            acceptances.append(self._handles[name].accept(invitation, columns[name], self._through))
         contract = make_contract(invitation, acceptances)
         return self._collect(contract, on_progress)
 
@@ -245,8 +247,13 @@ class _Handle:
     def allow(self, document: dict[str, Any]) -> None:
         self.post({"type": "allow", "allow": document})
 
-    def accept(self, invitation: Signed, columns: Columns) -> Signed:
-        self.post({"type": "accept", "invitation": msgspec.to_builtins(invitation)}, columns)
+    def accept(self, invitation: Signed, columns: Columns, through: Callable[[str], str] | None) -> Signed:
+        self.post({"type": "listen"})
+        address = str(self._next()[0]["address"])
+        if through is not None:
+            address = through(address)
+        document = msgspec.to_builtins(invitation)
+        self.post({"type": "accept", "invitation": document, "address": address}, columns)
         return msgspec.convert(self._next()[0]["acceptance"], Signed)
 
     def outcome(

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import signal
+import socket
 import sys
 import threading
 from pathlib import Path
@@ -49,6 +50,7 @@ def main() -> None:
     member: Member | None = None
     memory = Memory()
     accepted: tuple[LinkKey, Any, dict[str, Any]] | None = None
+    listener: socket.socket | None = None
     try:
         while (frame := read(source)) is not None:
             header, arrays = frame
@@ -68,21 +70,25 @@ def main() -> None:
                         member.prepare()
                         say({"type": "worker", "pid": member.worker_pid})
                     member.allow = allow
-                elif header["type"] == "accept" and member is not None:
+                elif header["type"] == "listen":
+                    if listener is not None:
+                        listener.close()
                     listener = listen("127.0.0.1:0")
-                    address = f"127.0.0.1:{listener.getsockname()[1]}"
+                    say({"type": "listening", "address": f"127.0.0.1:{listener.getsockname()[1]}"})
+                elif header["type"] == "accept" and member is not None:
                     invitation = msgspec.convert(header["invitation"], Signed)
-                    signed, link = member.accept(invitation, arrays, address)
+                    signed, link = member.accept(invitation, arrays, header["address"])
                     accepted = link, listener, arrays
+                    listener = None
                     say({"type": "accepted", "acceptance": msgspec.to_builtins(signed)})
                 elif header["type"] == "run" and member is not None and accepted is not None:
-                    link, listener, columns = accepted
+                    link, opened, columns = accepted
                     accepted = None
                     outcome = member.run(
                         msgspec.convert(header["contract"], Contract),
                         lambda columns=columns: columns,  # type: ignore[misc]
                         link,
-                        listener=listener,
+                        listener=opened,
                         on_progress=progress,
                     )
                     say({"type": "worker", "pid": member.worker_pid})
