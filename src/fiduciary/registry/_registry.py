@@ -7,6 +7,7 @@ refuse is recorded as an event as well, when a party that is known here tried it
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -172,6 +173,16 @@ class Registry:
 
     def _book(self, use_case: str) -> Book | None:
         return self._state.use(use_case).book_on(day(self._ledger.clock()))
+
+    def _renew(self, digest: str, by: str) -> None:
+        """Resolve the rules before a release is judged by them, so that nobody's slipped-in rulebook counts.
+
+        When they cannot be resolved no rulebook is in force, and the judgement itself refuses and records that.
+        """
+        release = self.states().releases.get(digest)
+        if release is not None and self.states().use(release.use_case).use_case.packs:
+            with contextlib.suppress(NotServableError, UsageError, ReleaseError):
+                self.announce(release.use_case, by=by)
 
     def facts(self, use_case: str, release: str | None = None, at: datetime | int | None = None) -> Facts:
         """Governance facts of a use case, and of one release of it, as the ledger has them.
@@ -382,6 +393,7 @@ class Registry:
 
     def approve(self, digest: str, *, by: str, key: PartyKey, note: str = "") -> Receipt:
         """Approve exactly this digest on its latest checks. Not for its author, by party or by key."""
+        self._renew(digest, by)
 
         def body(state: Projection) -> Body:
             self.verify(digest)
@@ -574,6 +586,8 @@ class Registry:
     def _put_to_use(
         self, event: str, digest: str, use_case: str, by: str, key: PartyKey, note: str
     ) -> Receipt:
+        self._renew(digest, by)
+
         def body(state: Projection) -> Body:
             release = state.release(digest)
             if release.servable:
