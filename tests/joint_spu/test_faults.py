@@ -210,11 +210,10 @@ def test_a_full_disk(stub_root: Path, tmp_path: Path, monkeypatch: pytest.Monkey
         with stub(stub_root) as federation:
             assert total(federation).outputs["total"].tolist() == [13.0]
             filler = disk / "filler"
-            with filler.open("wb") as file:
+            with filler.open("wb", buffering=0) as file:
                 try:
                     while True:
                         file.write(b"x" * 4096)
-                        file.flush()
                 except OSError:
                     pass
             with pytest.raises(FiduciaryError, match="No space left"):

@@ -122,7 +122,7 @@ def test_an_intersection_shows_the_other_side_no_identifier_it_lacks(tmp_path: P
     with LocalFederation(["bank", "telco"], protocol="rr22", tap=tmp_path) as federation:
         found = intersect(federation, {"bank": left + both, "telco": right + both}, reveal_to=["bank"])
         assert len(found.rows["bank"]) == 50
-        secret = [bytes(v) for v in prepare_identifiers(left).ids]
+        secret = [bytes(v) for v in prepare_identifiers(left[::40]).ids]
         for pid in federation.pids["telco"]:
             assert pid
             memory = memory_of(pid)

@@ -103,6 +103,8 @@ def main() -> None:
                     )
             except FiduciaryError as error:
                 say({"type": "error", "kind": error.kind, "detail": error.detail})
+            except OSError as error:
+                say({"type": "error", "kind": "joint", "detail": f"it cannot go on: {error.strerror}"})
     finally:
         if member is not None:
             member.close()

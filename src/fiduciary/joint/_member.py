@@ -159,9 +159,10 @@ class Member:
         columns = dict(load())
         if shapes_of(columns) != mine.arrays:
             raise UsageError("the columns are not the ones that were accepted: names, shapes or types differ")
-        folder = Path(tempfile.mkdtemp(prefix="job-", dir=self._folder))
+        folder = self._folder / f"job-{secrets.token_hex(4)}"
         run = None
         try:
+            folder.mkdir(mode=0o700)
             (folder / "link.crt").write_text(link.certificate, "ascii")
             (folder / "link.key").touch(mode=0o600)
             (folder / "link.key").write_bytes(link.private_key)
