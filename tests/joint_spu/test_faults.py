@@ -230,7 +230,7 @@ def test_kills_on_the_real_engine() -> None:
         n: {"ids": prepare_identifiers([f"{k}{i}" for i in range(20_000)]).ids}
         for k, n in enumerate(NAMES[:2])
     }
-    limits = Limits(link_s=60, stall_s=10, quiet_s=20, run_s=60)
+    limits = Limits(link_s=15, stall_s=10, quiet_s=20, run_s=60)
     with LocalFederation(NAMES[:2], protocol="ecdh", limits=limits) as federation:
         federation.run("fiduciary.psi@1", {}, ids, ["bank"])
         for _ in range(min(KILLS, 5)):
