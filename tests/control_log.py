@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 from fiduciary.identity import PartyKey
 from fiduciary.registry import (
+    REVIEW_TYPE,
     Projection,
     canonical,
     digest_text,
     make_statement,
+    pae,
     read_use_case,
+    review_statement,
     sign_statement,
 )
 from fiduciary.registry._statements import NANO
@@ -95,6 +99,24 @@ class Control:
         return self.do(
             "pack.adopted", by, pack=pack, version=version, digest=digest, document=document, note=""
         )
+
+    def adopt_reviewed(self, pack: str = "dora", reviewer: str = "grace", by: str = "olga") -> bool:
+        """A pack that says counsel reviewed it, with the signature of who says so."""
+        counsel = {"name": "R. Example", "date": "2026-04-01"}
+        document = {"pack": pack, "version": "1", "rules": [], "reviewed_by_counsel": counsel}
+        key = self.keys[reviewer]
+        signature = key.sign(pae(REVIEW_TYPE, review_statement(document)))
+        review = {"public": key.public.hex(), "signature": base64.b64encode(signature).decode()}
+        digest = digest_of(document)
+        body = {
+            "pack": pack,
+            "version": "1",
+            "digest": digest,
+            "document": document,
+            "note": "",
+            "review": review,
+        }
+        return self.do("pack.adopted", by, **body)
 
     def book(self, use_case: str = USE, **more: Any) -> dict[str, Any]:
         """What a gate announces: one blocking release rule, one that warns, one of the serving path."""

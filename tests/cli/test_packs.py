@@ -62,7 +62,35 @@ def test_counsel_signs_and_the_banner_goes(capsys: pytest.CaptureFixture[str], t
     run(capsys, "--home", home, "pack", "sign", str(mine), "--counsel", "R. Example", "--as", "olga")
     pack = rules.load_pack(mine.read_bytes())
     assert pack.reviewed and not pack.banner
-    envelope = json.loads((tmp_path / "mine.yaml.dsse.json").read_text())
-    assert envelope["signatures"]
-    mine.write_text(mine.read_text().replace("Erase personal data", "Keep personal data"))
-    assert rules.load_pack(mine.read_bytes()).digest != pack.digest
+    assert json.loads((tmp_path / "mine.yaml.dsse.json").read_text())["signatures"]
+    own = run(capsys, "--home", home, "pack", "adopt", str(mine), "--as", "olga", code=11)
+    assert "signed the review and adopts" in own
+    run(capsys, "--home", home, "party", "enrol", "oscar", "--role", "officer", "--as", "olga")
+    run(capsys, "--home", home, "pack", "adopt", str(mine), "--as", "oscar")
+
+
+@pytest.mark.parametrize("forgery", ["by hand", "altered", "of another pack", "by a stranger"])
+def test_a_review_that_nobody_signed_for_this_pack_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, forgery: str
+) -> None:
+    home, other = str(tmp_path / "bank"), str(tmp_path / "elsewhere")
+    for place in (home, other):
+        run(capsys, "init", place, "--tenant", "acme", "--officer", "olga")
+    run(capsys, "--home", home, "party", "enrol", "oscar", "--role", "officer", "--as", "olga")
+    mine = tmp_path / "mine.yaml"
+    mine.write_text(SHIPPED.read_text())
+    signer = other if forgery == "by a stranger" else home
+    run(capsys, "--home", signer, "pack", "sign", str(mine), "--counsel", "R. Example", "--as", "olga")
+    envelope = tmp_path / "mine.yaml.dsse.json"
+    if forgery == "by hand":
+        envelope.unlink()
+    elif forgery == "altered":
+        mine.write_text(mine.read_text().replace("Erase personal data", "Keep personal data"))
+    elif forgery == "of another pack":
+        twin = tmp_path / "twin.yaml"
+        twin.write_text((SHIPPED.parent / "dora.yaml").read_text())
+        run(capsys, "--home", home, "pack", "sign", str(twin), "--counsel", "R. Example", "--as", "olga")
+        envelope.write_bytes((tmp_path / "twin.yaml.dsse.json").read_bytes())
+    said = run(capsys, "--home", home, "pack", "adopt", str(mine), "--as", "oscar", code=11)
+    assert "review" in said
+    assert "gdpr" not in run(capsys, "--home", home, "pack", "list")

@@ -76,6 +76,7 @@ def oversee(control: Any) -> None:
     assert control.approve(c), control.why()
     assert control.act("promoted", c)
     assert control.adopt(version="2")
+    assert control.adopt_reviewed(), control.why()
     assert not control.act("shadowed", c), "the rules have changed"
     assert control.resolve(valid_until="2026-12-01")
     common = {"use_case": USE, "title": "what it is", "note": ""}

@@ -74,6 +74,19 @@ def test_a_pack_is_the_document_of_its_digest(control: Control) -> None:
     assert not control.do("pack.adopted", "olga", **good) and "in force already" in control.why()
 
 
+def test_a_review_by_counsel_is_signed_by_somebody_else_than_who_adopts(control: Control) -> None:
+    counsel = {"name": "R. Example", "date": "2026-04-01"}
+    assert not control.adopt("claimed", reviewed_by_counsel=counsel) and "no signed review" in control.why()
+    assert not control.adopt_reviewed(reviewer="olga") and "adopts the pack" in control.why()
+    assert control.adopt_reviewed()
+    forged = {**control.events[-1][2]["review"]}
+    document = {"pack": "other", "version": "1", "rules": [], "reviewed_by_counsel": counsel}
+    body = {"pack": "other", "version": "1", "digest": digest_of(document), "document": document, "note": ""}
+    assert not control.do("pack.adopted", "olga", **body, review=forged) and "for this pack" in control.why()
+    assert not control.do("pack.adopted", "olga", **body, review={**forged, "public": "0" * 64})
+    assert "nobody was ever enrolled" in control.why()
+
+
 def test_which_packs_were_in_force_at_any_time_is_a_function_of_the_log(control: Control) -> None:
     assert control.adopt() and control.adopt(version="2")
     assert control.do("pack.withdrawn", "olga", pack="eu-credit", reason="superseded")

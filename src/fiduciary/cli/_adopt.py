@@ -17,9 +17,17 @@ from fiduciary.cli._output import Output
 @acting
 @with_home
 def adopt(output: Output, home: Home, pack: str, note: str, party: str) -> None:
-    """Put PACK (a file, or the name of a shipped pack) in force here. Takes an officer."""
+    """Put PACK (a file, or the name of a shipped pack) in force here. Takes an officer.
+
+    A pack that says counsel reviewed it is taken only with the signature beside it (PACK.dsse.json, of `pack sign`),
+    by somebody other than who adopts it.
+    """
     found = find_pack(pack)
-    receipt = home.registry.adopt_pack(found.document, by=party, key=home.key(party), note=note)
+    beside = Path(pack + ".dsse.json")
+    review = beside.read_bytes() if found.reviewed and beside.is_file() else None
+    receipt = home.registry.adopt_pack(
+        found.document, by=party, key=home.key(party), note=note, review=review
+    )
     document = {"pack": found.pack, "version": found.version, "digest": found.digest, "record": receipt.id}
     output.result(
         document, f"pack {found.pack} {found.version} is in force, {short(found.digest)} ({receipt.id})"

@@ -15,8 +15,6 @@ from fiduciary.cli._output import Output
 from fiduciary.cli._usecase import read_document
 from fiduciary.errors import ConflictError, UsageError
 
-REVIEW_TYPE = "application/vnd.fiduciary.pack-review+json"
-
 
 @click.command()
 @click.argument("pack")
@@ -174,26 +172,22 @@ def diff(output: Output, before: str, after: str, days: tuple[str, ...], case: s
 def sign(output: Output, home: Home, file: Path, counsel: str, out: Path | None, party: str) -> None:
     """Sign the pack FILE; with --counsel as reviewed. Writes FILE.dsse.json beside it."""
     from fiduciary import rules
-    from fiduciary.registry import canonical, sign_envelope
+    from fiduciary.registry import REVIEW_TYPE, review_statement, sign_envelope
 
     raw = file.read_bytes()
     pack = rules.load_pack(raw)
     target = out or file
+    key = home.key(party)
     if counsel:
         today = datetime.now(UTC).date()
         pack = msgspec.structs.replace(pack, reviewed_by_counsel=rules.Review(name=counsel, date=today))
         raw = _with_review(raw, counsel, today.isoformat())
         if rules.load_pack(raw).digest != pack.digest:
             raise UsageError(f"{file.name} needs a line of its own: reviewed_by_counsel: null")
-        target.write_bytes(raw)
-    elif out:
-        target.write_bytes(raw)
-    statement = canonical(
-        {"pack": pack.pack, "version": pack.version, "digest": pack.digest, "counsel": counsel}
-    )
-    envelope = sign_envelope(REVIEW_TYPE, statement, home.key(party))
     place = target.with_name(target.name + ".dsse.json")
-    place.write_bytes(envelope)
+    place.write_bytes(sign_envelope(REVIEW_TYPE, review_statement(pack.document), key))
+    if raw != file.read_bytes() or out:
+        target.write_bytes(raw)
     document = {"pack": pack.pack, "version": pack.version, "digest": pack.digest, "signature": str(place)}
     output.result(document, f"{pack.pack} {pack.version} is signed by {party}, {short(pack.digest)}: {place}")
 

@@ -440,6 +440,7 @@ VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 STAGES = ("release", "serve", "watch", "evidence")
 SEVERITIES = ("block", "warn", "record")
+REVIEW_TYPE = b"application/vnd.fiduciary.pack-review+json"
 BOOK = ("use_case", "rules", "packs", "resolver", "in_force", "obligations", "valid_from", "valid_until")
 """Members of rules.resolved that make up the rulebook."""
 MAX_TEXT = 2_000
@@ -855,11 +856,31 @@ class History:
         )
         present = self.packs.get(p["pack"])
         require(present is None or present["digest"] != p["digest"], "this version is in force already")
+        self._review(p)
         require_text(p, "note")
         self._end_pack(p["pack"])
         known = {name: p[name] for name in ("pack", "version", "digest", "document")}
         self.packs[p["pack"]] = {**known, "since_ns": self.now_ns, "until_ns": MAX_TREE}
         self.adopted.append(self.packs[p["pack"]])
+
+    def _review(self, p: dict[str, Any]) -> None:
+        """A pack that says counsel reviewed it comes with a signature of that, not by who adopts it."""
+        document, review = p["document"], p.get("review")
+        counsel = document.get("reviewed_by_counsel")
+        if counsel is None:
+            require(review is None, "the pack says of no review, and the event brings one")
+            return
+        if not isinstance(review, dict):
+            raise ValueError(f"pack {p['pack']} says that counsel reviewed it, and nobody signed that")
+        owner = self.key_owner.get(review["public"])
+        require(owner is not None, "the review is signed with a key that nobody was enrolled with")
+        require(owner != p["by"], f"{owner} signed the review and adopts the pack")
+        name = counsel.get("name") if isinstance(counsel, dict) else None
+        said = {"pack": p["pack"], "version": p["version"], "digest": p["digest"], "counsel": name}
+        payload = canonical(said).encode()
+        signed = b"DSSEv1 %d %s %d %s" % (len(REVIEW_TYPE), REVIEW_TYPE, len(payload), payload)
+        holds = ed25519_verify(bytes.fromhex(review["public"]), decode64(review["signature"]), signed)
+        require(holds, f"the signature of the review is not {owner}'s for this pack")
 
     def _pack_withdrawn(self, p: dict[str, Any], index: int, who: dict[str, Any]) -> None:
         require(isinstance(p["pack"], str) and p["pack"] in self.packs, "the pack is not in force")

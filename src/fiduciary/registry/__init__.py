@@ -22,6 +22,7 @@ from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope, pae, sign_enve
 from fiduciary.registry._import import Imported, import_model
 from fiduciary.registry._judging import day, day_start
 from fiduciary.registry._load import LoadedRelease, load_bundle
+from fiduciary.registry._oversight import REVIEW_TYPE, review_statement
 from fiduciary.registry._projection import Projection
 from fiduciary.registry._reference import Histogram, Reference
 from fiduciary.registry._registry import REFUSED, Registry
@@ -50,6 +51,7 @@ from fiduciary.registry._use_case import UseCase, read_use_case
 __all__ = [
     "REFUSED",
     "RELEASE_TYPE",
+    "REVIEW_TYPE",
     "RULES",
     "Adopted",
     "Anomaly",
@@ -93,6 +95,7 @@ __all__ = [
     "read_manifest",
     "read_use_case",
     "release_checks",
+    "review_statement",
     "sign",
     "sign_envelope",
     "sign_statement",

@@ -8,11 +8,13 @@ tests/evidence/test_history.py holds the two to the same judgement.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 from fiduciary.registry._bundle import digest_text
 from fiduciary.registry._canonical import canonical
+from fiduciary.registry._dsse import decode_base64, pae, verifies
 from fiduciary.registry._judging import Payload, View, day, is_date, release_of, text_wrong
 from fiduciary.registry._state import DIGEST, Book, Enrolment, Release, Waiver
 
@@ -48,7 +50,46 @@ def pack_adopted(view: View, p: Payload, who: Who, by: str, at: int) -> str | No
     present = view.packs.get(str(pack))
     if present is not None and present.ended is None and present.digest == p["digest"]:
         return f"this version of pack {pack} is in force already"
-    return text_wrong(p, "note")
+    return _review_wrong(view, p, by) or text_wrong(p, "note")
+
+
+REVIEW_TYPE = "application/vnd.fiduciary.pack-review+json"
+"""DSSE payload type of a review: a pack that says it was reviewed by counsel comes with a signature of this kind."""
+
+
+def review_statement(document: Mapping[str, Any]) -> bytes:
+    """What a reviewer signs of a pack: its name, version and digest, and the counsel who stands for it."""
+    counsel = document.get("reviewed_by_counsel")
+    return canonical(
+        {
+            "pack": document.get("pack"),
+            "version": document.get("version"),
+            "digest": digest_text(canonical(document)),
+            "counsel": counsel.get("name") if isinstance(counsel, dict) else None,
+        }
+    )
+
+
+def _review_wrong(view: View, p: Payload, by: str) -> str | None:
+    """A pack may say that counsel reviewed it only when a known party other than who adopts it signed that."""
+    document, review = p["document"], p.get("review")
+    if document.get("reviewed_by_counsel") is None:
+        return None if review is None else "the pack says of no review, and the event brings one"
+    if not isinstance(review, dict):
+        return "the pack says that counsel reviewed it, and no signed review comes with it"
+    public, signature = review.get("public"), review.get("signature")
+    owner = view.key_owner.get(public) if isinstance(public, str) else None
+    if owner is None or not isinstance(signature, str):
+        return "the review is signed with a key that nobody was ever enrolled with"
+    if owner == by:
+        return f"{by} signed the review and adopts the pack; somebody else must do one of the two"
+    try:
+        raw = decode_base64(signature)
+    except ValueError:
+        return "the signature of the review is not base64"
+    if not verifies(bytes.fromhex(str(public)), raw, pae(REVIEW_TYPE, review_statement(document))):
+        return f"the signature of the review is not {owner}'s for this pack"
+    return None
 
 
 def pack_withdrawn(view: View, p: Payload, who: Who, by: str, at: int) -> str | None:

@@ -36,11 +36,11 @@ from fiduciary.registry._bundle import (
 )
 from fiduciary.registry._canonical import canonical
 from fiduciary.registry._checks import release_checks
-from fiduciary.registry._dsse import RELEASE_TYPE, open_envelope
+from fiduciary.registry._dsse import RELEASE_TYPE, decode_base64, open_envelope, pae, verifies
 from fiduciary.registry._facts import gather_facts
 from fiduciary.registry._judging import day
 from fiduciary.registry._load import LoadedRelease, load_bundle
-from fiduciary.registry._oversight import book_digest, book_of
+from fiduciary.registry._oversight import REVIEW_TYPE, book_digest, book_of, review_statement
 from fiduciary.registry._projection import Projection
 from fiduciary.registry._rulebook import check_pack, resolve_rules, rules_document
 from fiduciary.registry._rules import key_id_of, refusal
@@ -474,21 +474,48 @@ class Registry:
         event, by = str(payload["event"]), str(payload.get("by", ""))
         return self._record(event, by, lambda _: dict(payload))
 
-    def adopt_pack(self, document: Mapping[str, Any], *, by: str, key: PartyKey, note: str = "") -> Receipt:
+    def adopt_pack(
+        self,
+        document: Mapping[str, Any],
+        *,
+        by: str,
+        key: PartyKey,
+        note: str = "",
+        review: bytes | None = None,
+    ) -> Receipt:
         """Put a version of a rule pack in force, in place of any other; its whole document goes on the control log.
 
-        Every use case that names it resolves its rules anew before the next decision. Raises `UsageError` when the
-        document is no pack.
+        Every use case that names it resolves its rules anew before the next decision. `review`: the signed envelope
+        of a pack that says counsel reviewed it; without one such a pack is refused. Raises `UsageError` when the
+        document is no pack, `ReleaseError`.
         """
         check_pack(document)
-        body = {
+        body: dict[str, Any] = {
             "pack": document.get("pack"),
             "version": document.get("version"),
             "digest": digest_text(canonical(document)),
             "document": dict(document),
             "note": note,
         }
+        if review is not None:
+            body["review"] = self._reviewer(document, review)
         return self._govern("pack.adopted", body, by=by, key=key)
+
+    def _reviewer(self, document: Mapping[str, Any], envelope: bytes) -> dict[str, str]:
+        """Whose signature of the review an envelope holds, as the event says it. Raises `ReleaseError`."""
+        statement = review_statement(document)
+        for public in sorted(self.states().key_owner):
+            try:
+                if open_envelope(envelope, REVIEW_TYPE, bytes.fromhex(public)) != statement:
+                    continue
+            except ReleaseError:
+                continue
+            signed = msgspec.json.decode(envelope)["signatures"]
+            data = pae(REVIEW_TYPE, statement)
+            for one in signed:
+                if verifies(bytes.fromhex(public), decode_base64(one["sig"]), data):
+                    return {"public": public, "signature": one["sig"]}
+        raise ReleaseError("the review is not signed for this pack by anybody who was ever enrolled here")
 
     def withdraw_pack(self, pack: str, *, by: str, key: PartyKey, reason: str) -> Receipt:
         """Take a pack out of force. Use cases that name it are not answered until they name others."""

@@ -29,8 +29,9 @@ F64 = NDArray[np.float64]
 MAX_ROWS = 65_536
 MAX_COLUMNS = 256
 COMMAND_S = 3_600.0
-RIDGE = 1e-6
-"""Added to the diagonal of an owner's Gram matrix (per row), so that constant or collinear columns whiten."""
+RIDGE = 4.0
+"""Over the number of rows, added to the diagonal of an owner's second moments: the bound of the Hessian with an L2
+penalty of 1 (scikit-learn's C = 1). Nearly collinear columns are held back by it, and constant ones whiten."""
 SCALE, SCALE_BOOTSTRAPPED = 50, 57
 """Bits of precision of a slot. A bootstrap at 50 bits keeps about three digits of a weight, at 57 about five."""
 WIDER = 1.25
@@ -81,7 +82,7 @@ class Whitening(msgspec.Struct, frozen=True, kw_only=True):
         scales = np.where(scales > 1e-12, scales, 1.0)
         made = cls(means=X.mean(axis=0), scales=scales, clip=clip, mixing=np.eye(X.shape[1] + constant))
         Z = made.standardised(X)
-        gram = Z.T @ Z / len(Z) + RIDGE * np.eye(Z.shape[1])
+        gram = Z.T @ Z / len(Z) + RIDGE / len(Z) * np.eye(Z.shape[1])
         return msgspec.structs.replace(made, mixing=np.linalg.inv(np.linalg.cholesky(gram)).T)
 
     def standardised(self, X: F64) -> F64:
