@@ -155,7 +155,7 @@ def test_statistics_feed_the_checks_of_oversight(bank: RightsBank) -> None:
 def test_an_incident_ticks_by_its_class_and_keeps_what_it_names(bank: RightsBank) -> None:
     decision = bank.decide(ANN)
     with pytest.raises(UsageError, match="no pack in force has a clock"):
-        bank.desk.open_incident("major", "feed down", by=OFFICER)
+        bank.desk.open_incident("flood", "feed down", by=OFFICER)
     start = bank.ledger.clock() - 5 * 3600 * 10**9
     incident = bank.desk.open_incident(
         "major",
@@ -183,6 +183,46 @@ def test_an_incident_ticks_by_its_class_and_keeps_what_it_names(bank: RightsBank
         "done",
         "done late",
     }
+
+
+@pytest.mark.parametrize(
+    ("kind", "hours"),
+    [
+        ("major", [4, 24, 72, 31 * 24]),
+        ("cyber", [72]),
+        ("personal_data", [72]),
+        ("serious", [48, 240, 360]),
+        ("customer_data", [720]),
+    ],
+)
+def test_a_class_of_incident_has_limits_where_no_pack_and_nobody_gives_any(
+    bank: RightsBank, kind: str, hours: list[int]
+) -> None:
+    start = 1_767_225_600 * 10**9  # 1 January 2026, a month of 31 days
+    found = bank.desk.open_incident(kind, "x", by=OFFICER, since_ns=start)
+    assert [(s.due_ns - start) / (3600 * 10**9) for s in found.steps] == hours
+    assert {s.rule for s in found.steps} == {"default"}
+    given = bank.desk.open_incident(kind, "x", by=OFFICER, since_ns=start, clocks=["PT1H"])
+    assert [(s.limit, s.rule) for s in given.steps] == [("PT1H", "")]
+
+
+def test_nobody_judges_a_contest_of_what_they_decided_themselves(bank: RightsBank) -> None:
+    decision = bank.decide(ANN, {"utilisation": 0.8, "late_payments": 1, "housing": "owner"})  # refer
+    bank.desk.override(decision, "decline", by="hana", key=bank.key("hana"), reason="income not shown")
+    first = bank.desk.open_contest(decision, ANN, "it was shown", by=OFFICER)
+    for outcome, result in (("uphold", ""), ("overturn", "approve")):
+        with pytest.raises(PermissionDeniedError, match=r"decided about gate-0.* before"):
+            bank.desk.decide_contest(
+                first.id, outcome, by="hana", key=bank.key("hana"), reason="x", result=result
+            )  # type: ignore[arg-type]
+    bank.enrol("ines", "officer")
+    bank.desk.decide_contest(first.id, "uphold", by="ines", key=bank.key("ines"), reason="looked again")
+    second = bank.desk.open_contest(decision, ANN, "look once more", by=OFFICER)
+    with pytest.raises(PermissionDeniedError, match="before"):  # she upheld it
+        bank.desk.decide_contest(second.id, "uphold", by="ines", key=bank.key("ines"), reason="x")
+    bank.enrol("jo", "officer")
+    bank.desk.decide_contest(second.id, "overturn", by="jo", key=bank.key("jo"), reason="x", result="approve")
+    assert bank.desk.standing(decision)["standing"] == "approve"
 
 
 def test_requests_tick_until_they_are_answered(bank: RightsBank) -> None:

@@ -70,7 +70,7 @@ def open_(
 def decide(
     output: Output, home: Home, name: str, outcome: Any, result: str | None, reason: str, party: str
 ) -> None:
-    """Decide contest NAME. Not for who filed it, made the release, or asked for the decision."""
+    """Decide contest NAME. Not for who filed it, made the release, asked for the decision, or decided before."""
     home.require(party, "read_record", "Record")
     found = Desk(home.ledger, home.registry).decide_contest(
         name, outcome, by=party, key=home.key(party), reason=reason, result=result or ""

@@ -9,7 +9,7 @@ from fiduciary.rights._access import access_file, page, portable, portable_csv
 from fiduciary.rights._calendar import due, span, when
 from fiduciary.rights._clocks import Clock, clocks, with_rights
 from fiduciary.rights._counterfactual import Change, Counterfactual, counterfactual
-from fiduciary.rights._desk import DEFAULT_LIMIT, OUTCOMES, REQUESTS, Desk
+from fiduciary.rights._desk import DEFAULT_LIMIT, INCIDENT_LIMITS, OUTCOMES, REQUESTS, Desk
 from fiduciary.rights._drill import KINDS, Stopped, drill_stop, record_drill
 from fiduciary.rights._letter import (
     Letter,
@@ -35,6 +35,7 @@ from fiduciary.rights._template import Template, load_template, render, shipped_
 
 __all__ = [
     "DEFAULT_LIMIT",
+    "INCIDENT_LIMITS",
     "KINDS",
     "OUTCOMES",
     "REQUESTS",

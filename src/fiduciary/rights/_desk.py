@@ -7,6 +7,7 @@ why something is kept. Steps in which a person decides are signed with that pers
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -33,6 +34,15 @@ DEFAULT_LIMIT = "P1M"
 """GDPR Article 12(3): one month from receipt; what counts where no pack in force says something shorter."""
 REQUESTS = ("access", "portability", "erasure", "rectification", "explanation")
 MAX_STEPS = 16
+INCIDENT_LIMITS: Mapping[str, tuple[str, ...]] = {
+    "major": ("PT4H", "PT24H", "PT72H", "P1M"),
+    "cyber": ("PT72H",),
+    "personal_data": ("PT72H",),
+    "serious": ("P2D", "P10D", "P15D"),
+    "customer_data": ("P30D",),
+}
+"""What counts for a class of incident where neither a pack in force nor whoever opens it gives a limit: DORA and its
+technical standards; NYDFS 500.17; GDPR Article 33; AI Act Article 73; GLBA 314.4(j)."""
 
 Bound = list[tuple[str, str]]
 """Time limits with the rule that each comes from."""
@@ -138,8 +148,8 @@ class Desk:
     ) -> Contest:
         """A person decides a contest. `result`: the outcome that stands from now on, if it is overturned.
 
-        Not for whoever filed it, made the release, or asked for the decision. Raises `PermissionDeniedError`,
-        `NotFoundError`, `ConflictError`, `UsageError`.
+        Not for whoever filed it, made the release, asked for the decision, or decided about it before.
+        Raises `PermissionDeniedError`, `NotFoundError`, `ConflictError`, `UsageError`.
         """
         reason = _text(reason, "the reason")
         with self.ledger.control():
@@ -153,6 +163,10 @@ class Desk:
                 raise PermissionDeniedError(f"{by} filed contest {contest}; somebody else decides it")
             found = self.decision(open_.decision)
             self._judge(found, by, key)
+            if by in book.deciders(open_.decision):
+                raise PermissionDeniedError(
+                    f"{by} decided about {open_.decision} before; somebody else decides contest {contest}"
+                )
             standing, _ = book.standing(open_.decision, found.record.outcome)
             result = self._result(outcome, result, standing)
             body = {
@@ -281,7 +295,8 @@ class Desk:
     ) -> Incident:
         """Open an incident of a class such as `major`; its clocks are those of packs for `incident.<class>`.
 
-        `since_ns`: when it became known. `clocks`: time limits beside those of packs. What it names (one of use
+        `since_ns`: when it became known. `clocks`: time limits beside those of packs. Neither: those of
+        `INCIDENT_LIMITS`. What it names (one of use
         case, release, subject) is kept until it is closed. The title is kept for good: no names of people in it.
         """
         title = _text(title, "what happened", 500)
@@ -300,9 +315,11 @@ class Desk:
             raise UsageError("an incident became known before now, not after")
         bound = self.limits(f"incident.{kind}", use_case) or self.limits(kind, use_case)
         bound += [(limit, "") for limit in clocks or []]
+        bound = bound or [(limit, "default") for limit in INCIDENT_LIMITS.get(kind, ())]
         if not 1 <= len(bound) <= MAX_STEPS:
             raise UsageError(
-                f"no pack in force has a clock for incident.{kind}; adopt one, or give time limits such as PT72H"
+                f"no pack in force has a clock for incident.{kind}; adopt one, give time limits such as PT72H, "
+                f"or name a class that has some: {', '.join(INCIDENT_LIMITS)}"
                 if not bound
                 else f"an incident has at most {MAX_STEPS} clocks"
             )

@@ -125,6 +125,11 @@ class Register(msgspec.Struct, kw_only=True):
         last = next((o for o in reversed(self.overrides) if o.decision == decision), None)
         return (last.outcome, last) if last is not None else (outcome, None)
 
+    def deciders(self, decision: str) -> set[str]:
+        """The people who set an outcome for it, or upheld it against a contest."""
+        contests = (c for c in self.contests.values() if c.decision == decision and c.decided_ns is not None)
+        return {o.by for o in self.overrides if o.decision == decision} | {c.decided_by for c in contests}
+
 
 def register(ledger: Ledger, until_ns: int | None = None) -> Register:
     """Fold the control log up to a moment. Raises `IntegrityError`."""
