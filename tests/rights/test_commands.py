@@ -29,6 +29,7 @@ def test_a_person_s_way_from_contest_to_erasure(desk: Desk) -> None:
     )
     contest = opened.json()["contest"]
     assert "contest" in desk.do("clocks").out
+    assert contest in desk.do("contest", "list", "--as", "olga", "--json").out
     refused = desk.type("subject", "erase", "--subject", subject, "--reason", "r1", "--as", "olga")
     assert refused.code == 6
     own = ("contest", "decide", contest, "--outcome", "overturn", "--result", "approve", "--reason", "x")
@@ -48,6 +49,34 @@ def test_a_person_s_way_from_contest_to_erasure(desk: Desk) -> None:
     assert desk.do("ledger", "show", record, "--as", "olga", "--json").json()["state"] == "erased"
     desk.do("ledger", "verify")
     desk.do("clocks")
+
+
+def test_a_person_overrides_without_a_contest_and_a_request_has_a_clock(desk: Desk) -> None:
+    record = desk.do("ledger", "search", "--outcome", "refer", "--as", "olga", "--json").json()[0]["record"]
+    subject = f"c-{record.rpartition('.')[2]}"
+    change = ("decision", "override", record, "--outcome", "approve", "--reason", "seen the papers")
+    assert desk.type(*change, "--as", "ada").code != 0, "a developer decides nothing about people"
+    desk.do(*change, "--as", "olga")
+    assert desk.do("decision", "standing", record, "--as", "olga", "--json").json()["standing"] == "approve"
+    desk.do("subject", "request", "access", "--subject", subject, "--as", "olga")
+    assert "access" in desk.do("clocks").out
+
+
+def test_a_stop_drill_without_a_gate_says_so_and_leaves_the_release_live(desk: Desk) -> None:
+    row = '{"income": 1}'
+    asked = (
+        "--use-case",
+        "consumer-credit",
+        "--features",
+        row,
+        "--url",
+        "http://127.0.0.1:9",
+        "--token",
+        "x",
+    )
+    failed = desk.type("drill", "stop", "credit@1", *asked, "--as", "otto")
+    assert failed.code != 0 and "Traceback" not in failed.err
+    assert "suspended" not in desk.do("registry", "list").out
 
 
 def test_incidents_drills_and_letters_by_command(desk: Desk) -> None:
