@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -111,3 +112,29 @@ class RightsBank(Bank):
         receipt = shard.append(entry).result()
         shard.publish()
         return receipt.id
+
+
+def forms(text: str) -> list[bytes]:
+    """A text as it may lie in a file."""
+    raw = text.encode()
+    shifted = [base64.b64encode(b"x" * k + raw)[4:-4] for k in range(3)]
+    return [
+        raw,
+        text.encode("utf-16-le"),
+        text.encode("utf-16-be"),
+        raw.hex().encode(),
+        raw.hex().upper().encode(),
+        base64.b64encode(raw).rstrip(b"=")[:-1],
+        base64.urlsafe_b64encode(raw).rstrip(b"=")[:-1],
+        *shifted,
+    ]
+
+
+def traces(home: Path, texts: list[str]) -> list[str]:
+    found = []
+    for path in sorted(p for p in home.rglob("*") if p.is_file()):
+        data = path.read_bytes().rstrip(b"\0") + b"\0"  # segments are preallocated
+        found += [
+            f"{path.name}: {text}" for text in texts for form in forms(text) if len(form) > 5 and form in data
+        ]
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from fiduciary.errors import ConflictError, NotFoundError, UsageError
 from fiduciary.ledger import Ledger, Retention
 from fiduciary.registry import Registry
 from fiduciary.rights import Desk, access_file, write_folder
-from rights_bank import ANN, BOB, RightsBank
+from rights_bank import ANN, BOB, RightsBank, forms, traces
 
 DAY = 86_400 * 10**9
 CLASSES = {
@@ -20,6 +19,7 @@ CLASSES = {
     "long": Retention(minimum_days=100),
     "short": Retention(maximum_days=30),
     "both": Retention(minimum_days=10, maximum_days=30),
+    "crossed": Retention(minimum_days=50, maximum_days=30),
 }
 KEEPERS = ("none", "hold", "minimum", "contest", "incident")
 
@@ -104,6 +104,30 @@ def test_against_a_maximum_and_the_sweep(bank: RightsBank, keeper: str) -> None:
     assert bank.ledger.verify().ok
 
 
+def test_a_minimum_beats_a_shorter_maximum(bank: RightsBank) -> None:
+    bank.ledger.retention = CLASSES
+    decision = bank.decide(ANN, retention="crossed")
+    now = bank.ledger.clock()
+    assert bank.ledger.sweep(by=OFFICER, now_ns=now + 49 * DAY).pruned == {}
+    assert bank.ledger.get(decision).state == "readable"
+    assert bank.ledger.sweep(by=OFFICER, now_ns=now + 51 * DAY).pruned == {"gate-0": 1}
+    assert bank.ledger.verify().ok
+
+
+@pytest.mark.parametrize("keeper", ["hold", "contest"])
+def test_what_waits_for_an_erasure_is_swept_when_its_time_ends_and_is_then_not_pending(
+    bank: RightsBank, keeper: str
+) -> None:
+    decision, thing = keep(bank, keeper)
+    with pytest.raises(ConflictError):
+        bank.desk.erase(ANN, by=OFFICER, reason="request")
+    release(bank, keeper, thing)
+    bank.ledger.sweep(by=OFFICER, now_ns=bank.ledger.clock() + 31 * DAY)
+    assert bank.ledger.get(decision).state == "pruned"
+    assert bank.ledger.pending_erasures() == {}
+    assert bank.desk.carry_out(by=OFFICER) == ([], {})
+
+
 @pytest.mark.parametrize("second", ["hold", "contest", "incident"])
 @pytest.mark.parametrize("first", ["hold", "minimum", "contest", "incident"])
 def test_two_that_keep_are_both_named_and_the_last_one_decides(
@@ -145,32 +169,6 @@ def test_nobody_else_s_keeper_keeps(bank: RightsBank) -> None:
     assert bank.ledger.get(other).state == "readable"
     with pytest.raises(NotFoundError):
         bank.desk.erase(ANN, by=OFFICER, reason="again")
-
-
-def forms(text: str) -> list[bytes]:
-    """A text as it may lie in a file."""
-    raw = text.encode()
-    shifted = [base64.b64encode(b"x" * k + raw)[4:-4] for k in range(3)]
-    return [
-        raw,
-        text.encode("utf-16-le"),
-        text.encode("utf-16-be"),
-        raw.hex().encode(),
-        raw.hex().upper().encode(),
-        base64.b64encode(raw).rstrip(b"=")[:-1],
-        base64.urlsafe_b64encode(raw).rstrip(b"=")[:-1],
-        *shifted,
-    ]
-
-
-def traces(home: Path, texts: list[str]) -> list[str]:
-    found = []
-    for path in sorted(p for p in home.rglob("*") if p.is_file()):
-        data = path.read_bytes()
-        found += [
-            f"{path.name}: {text}" for text in texts for form in forms(text) if len(form) > 5 and form in data
-        ]
-    return found
 
 
 def test_after_an_erasure_nothing_personal_is_in_any_file_and_all_proofs_hold(bank: RightsBank) -> None:

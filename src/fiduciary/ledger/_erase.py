@@ -36,7 +36,8 @@ _BATCH = 10_000
 
 
 class Retention(msgspec.Struct, frozen=True):
-    """How long records of a class must and may be kept, days. `maximum_days` none: for ever."""
+    """How long records of a class must and may be kept, days. `maximum_days` none: for ever; below the minimum, the
+    minimum counts."""
 
     minimum_days: int = 0
     maximum_days: int | None = None
@@ -387,7 +388,7 @@ def sweep(ledger: Ledger, *, by: str, now_ns: int | None = None) -> Sweep:
     """
     now = ledger.clock() if now_ns is None else now_ns
     before = {
-        name: now - rule.maximum_days * DAY_NS
+        name: now - max(rule.maximum_days, rule.minimum_days) * DAY_NS
         for name, rule in ledger.retention.items()
         if rule.maximum_days is not None
     }
