@@ -92,10 +92,8 @@ class RightsBank(Bank):
             score=verdict.score,
             margin=verdict.margin,
             baseline=verdict.baseline,
-            reasons=verdict.reasons,
-            explained=True,
             rules=self.use_case.digest,
-            **more,
+            **{"reasons": verdict.reasons, "explained": True, **more},
         )
         pseudonym = self.ledger.vault.pseudonym(subject)
         digests = bytes.fromhex(self.release[7:]), bytes.fromhex(self.use_case.digest[7:])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import shutil
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from bank import OFFICER, OPERATOR
 from fiduciary.errors import ConflictError, NotFoundError, UsageError
 from fiduciary.models import probability
 from fiduciary.registry import Registry
-from fiduciary.rights import access_file, drill_stop, page, portable, portable_csv, record_drill
+from fiduciary.rights import Desk, access_file, drill_stop, page, portable, portable_csv, record_drill
 from rights_bank import ANN, BOB, GOOD, ROW, RightsBank
 
 
@@ -38,6 +39,33 @@ def test_an_access_file_tells_every_decision_about_one_person_and_no_other(bank:
     assert score[0] < bank.use_case.approve_below
     assert document["decisions"][1]["what_would_have_changed_it"] == {"answer": "approved"}
     assert "bob" not in str(document)
+
+
+def test_an_access_file_of_a_period_tells_that_period(bank: RightsBank) -> None:
+    first, second = bank.decide(ANN), bank.decide(ANN)
+    between = bank.ledger.get(second).header.time_ns
+    for period, expected in (
+        ({"until_ns": between}, [first]),
+        ({"since_ns": between}, [second]),
+        ({}, [first, second]),
+    ):
+        assert [d["record"] for d in access_file(bank.desk, ANN, **period)["decisions"]] == expected
+        assert [r["record"] for r in portable(bank.desk, ANN, **period)["rows"]] == expected
+    with pytest.raises(NotFoundError):
+        access_file(bank.desk, ANN, until_ns=1)
+
+
+def test_an_access_file_without_the_release_says_what_cannot_be_told(bank: RightsBank) -> None:
+    bank.decide(ANN, explained=False, reasons=[])
+    shutil.rmtree(bank.settings.home / "releases")
+    desk = Desk(bank.ledger, Registry(bank.ledger, bank.settings))
+    document = access_file(desk, ANN)
+    (told,) = document["decisions"]
+    assert told["inputs"] == ROW
+    assert told["reasons"] == []
+    assert told["reasons_note"]
+    assert told["what_would_have_changed_it"]["answer"] == "not_found"
+    assert "cannot be computed again" in page(document)
 
 
 def test_the_page_escapes_and_refers_to_nothing_outside(bank: RightsBank) -> None:

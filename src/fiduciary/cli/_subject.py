@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from fiduciary.cli._home import Home, acting, with_home
+from fiduciary.cli._home import Home, acting, moment, nanoseconds, with_home
 from fiduciary.cli._output import Output
 from fiduciary.rights import (
     REQUESTS,
@@ -25,6 +25,17 @@ who = click.option("--subject", required=True, help="The person's id as the gate
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder to write into, outside the home."
 )
+
+since_option = click.option("--since", default=None, help="Decisions from this time on.")
+until_option = click.option("--until", default=None, help="Decisions before this time.")
+
+
+def period(since: str | None, until: str | None) -> dict[str, int | None]:
+    """The period of decisions asked for."""
+    return {
+        "since_ns": nanoseconds(moment(since)) if since else None,
+        "until_ns": nanoseconds(moment(until)) if until else None,
+    }
 
 
 @click.group()
@@ -50,18 +61,22 @@ def request(output: Output, home: Home, kind: str, subject: str, party: str) -> 
 @subject.command()
 @who
 @out_option
+@since_option
+@until_option
 @acting
 @with_home
-def access(output: Output, home: Home, subject: str, out: Path, party: str) -> None:
+def access(
+    output: Output, home: Home, subject: str, out: Path, since: str | None, until: str | None, party: str
+) -> None:
     """Write every decision about a person: inputs, reasons, what would have changed it, rules, people."""
     home.require(party, "read_record", "Record")
     names = ["access.json", "access.html"]
     check_folder(home.path, out, names)
     desk = Desk(home.ledger, home.registry)
-    document = access_file(desk, subject)
+    document = access_file(desk, subject, **period(since, until))
     texts = (json.dumps(document, indent=2, ensure_ascii=False) + "\n", page(document))
     write_folder(home.path, out, dict(zip(names, texts, strict=True)))
-    answered = desk.answer_requests("access", subject, by=party)
+    answered = [] if since or until else desk.answer_requests("access", subject, by=party)
     output.result(
         {
             "decisions": len(document["decisions"]),
@@ -75,18 +90,22 @@ def access(output: Output, home: Home, subject: str, out: Path, party: str) -> N
 @subject.command()
 @who
 @out_option
+@since_option
+@until_option
 @acting
 @with_home
-def port(output: Output, home: Home, subject: str, out: Path, party: str) -> None:
+def port(
+    output: Output, home: Home, subject: str, out: Path, since: str | None, until: str | None, party: str
+) -> None:
     """Write the data that was given about a person, as it was given (JSON, CSV)."""
     home.require(party, "read_record", "Record")
     names = ["data.json", "data.csv"]
     check_folder(home.path, out, names)
     desk = Desk(home.ledger, home.registry)
-    document = portable(desk, subject)
+    document = portable(desk, subject, **period(since, until))
     texts = (json.dumps(document, indent=2, ensure_ascii=False) + "\n", portable_csv(document))
     write_folder(home.path, out, dict(zip(names, texts, strict=True)))
-    answered = desk.answer_requests("portability", subject, by=party)
+    answered = [] if since or until else desk.answer_requests("portability", subject, by=party)
     output.result(
         {"rows": len(document["rows"]), "files": [str(out / n) for n in names], "answered": answered},
         f"{len(document['rows'])} row(s) are in {out}; {len(answered)} request(s) answered",

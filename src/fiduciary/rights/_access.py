@@ -28,13 +28,15 @@ MAX_DECISIONS = 2_000
 """Most decisions of one access file."""
 
 
-def access_file(desk: Desk, subject: str) -> dict[str, Any]:
-    """Every decision about a person, oldest first, as JSON values.
+def access_file(
+    desk: Desk, subject: str, *, since_ns: int | None = None, until_ns: int | None = None
+) -> dict[str, Any]:
+    """Every decision about a person (of a period: `since_ns` included, `until_ns` not), oldest first, as JSON values.
 
     Raises `NotFoundError` when nothing readable is about them, `LimitError` for over 2,000 decisions.
     """
     book = desk.register()
-    decisions = [_decision(desk, book, stored) for stored in _records(desk, subject)]
+    decisions = [_decision(desk, book, stored) for stored in _records(desk, subject, since_ns, until_ns)]
     if not decisions:
         raise NotFoundError("no readable decision is about this person")
     mine = {d["record"] for d in decisions}
@@ -49,10 +51,12 @@ def access_file(desk: Desk, subject: str) -> dict[str, Any]:
     }
 
 
-def portable(desk: Desk, subject: str) -> dict[str, Any]:
+def portable(
+    desk: Desk, subject: str, *, since_ns: int | None = None, until_ns: int | None = None
+) -> dict[str, Any]:
     """The data that was given about a person, as it was given, by decision. Raises as `access_file`."""
     rows = []
-    for stored in _records(desk, subject):
+    for stored in _records(desk, subject, since_ns, until_ns):
         if stored.payload is None:
             continue
         record = decode_record(stored.payload)
@@ -88,10 +92,12 @@ def _cell(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _records(desk: Desk, subject: str) -> list[Record]:
-    hits = desk.ledger.search(subject=subject, kind=Kind.DECISION, limit=MAX_DECISIONS + 1)
+def _records(desk: Desk, subject: str, since_ns: int | None, until_ns: int | None) -> list[Record]:
+    hits = desk.ledger.search(
+        subject=subject, kind=Kind.DECISION, since=since_ns, until=until_ns, limit=MAX_DECISIONS + 1
+    )
     if len(hits) > MAX_DECISIONS:
-        raise LimitError(f"over {MAX_DECISIONS} decisions are about this person; export them by period")
+        raise LimitError(f"over {MAX_DECISIONS} decisions are about this person: take a shorter period")
     return [desk.ledger.get(hit.id) for hit in reversed(hits)]
 
 
@@ -121,7 +127,7 @@ def _decision(desk: Desk, book: Register, stored: Record) -> dict[str, Any]:
         "inputs": json.loads(bytes(record.features)),
         "score": record.score,
         "average_of_approved": record.baseline,
-        "reasons": [{"text": r.text, "weight": r.contribution} for r in _reasons(desk, record)],
+        **_reasons(desk, record),
         "what_would_have_changed_it": _what_if(desk, record),
         "cut_offs": {
             "approve_below": use_case.approve_below,
@@ -152,10 +158,15 @@ def _decision(desk: Desk, book: Register, stored: Record) -> dict[str, Any]:
     }
 
 
-def _reasons(desk: Desk, record: DecisionRecord) -> Any:
-    if record.explained:
-        return record.reasons
-    return _decider(desk, record).explain(_row(desk, record))[0].reasons
+def _reasons(desk: Desk, record: DecisionRecord) -> dict[str, Any]:
+    """As recorded; else computed again; else what stands in the way, said and not hidden."""
+    found = record.reasons
+    if not record.explained:
+        try:
+            found = _decider(desk, record).explain(_row(desk, record))[0].reasons
+        except FiduciaryError as error:
+            return {"reasons": [], "reasons_note": error.detail}
+    return {"reasons": [{"text": r.text, "weight": r.contribution} for r in found]}
 
 
 def _row(desk: Desk, record: DecisionRecord) -> Any:
@@ -203,7 +214,7 @@ def page(document: dict[str, Any]) -> str:
             ("What for", d["purpose"]),
             ("Result then", d["outcome"]),
             ("Result that stands", d["standing_outcome"]),
-            ("Score", f"{d['score']:.4f}"),
+            ("Score", "none" if d["score"] is None else f"{d['score']:.4f}"),
             (
                 "Decided by",
                 f"{d['decided_by']['release']}, approved by {', '.join(d['decided_by']['approved_by'])}",
@@ -218,6 +229,8 @@ def page(document: dict[str, Any]) -> str:
         if d["reasons"]:
             items = "".join(f"<li>{_e(r['text'])}</li>" for r in d["reasons"])
             parts.append(f"<h3>What counted against you, the strongest first</h3><ol>{items}</ol>")
+        if "reasons_note" in d:
+            parts.append(f"<p>Reasons cannot be computed again: {_e(d['reasons_note'])}</p>")
         parts.append(_what_if_text(d["what_would_have_changed_it"]))
     for title, key in (("Contests", "contests"), ("Requests", "requests"), ("Letters", "letters")):
         if document[key]:
