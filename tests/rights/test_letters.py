@@ -154,6 +154,42 @@ def test_nothing_goes_out_for_what_stands_approved_was_erased_or_is_an_event(ban
     assert not bank.desk.register().letters
 
 
+def test_where_a_person_declined_the_letter_tells_that_person_s_reasons(bank: RightsBank) -> None:
+    key = bank.key("hana")
+    decision = bank.decide(ANN, {"utilisation": 0.8, "late_payments": 1, "housing": "owner"})  # refer
+    bank.desk.override(decision, "decline", by="hana", key=key, reason="seen")
+    with pytest.raises(ConflictError, match="named no reasons"):
+        issue(bank, decision)
+    machine = {r.code for r in bank.desk.decision(decision).record.reasons}
+    other = bank.decide(BOB, GOOD)  # approved by the machine, which has nothing to say against him
+    for codes, why in (
+        (("weather",), "is no reason of the contract"),
+        (("housing", "housing"), "different"),
+        (("a", "b", "c", "d", "e"), "up to 4"),
+    ):
+        with pytest.raises(UsageError, match=why):
+            bank.desk.override(other, "decline", by="hana", key=key, reason="seen", codes=codes)
+    with pytest.raises(UsageError, match="for a decline only"):
+        bank.desk.override(other, "refer", by="hana", key=key, reason="seen", codes=("housing",))
+    bank.desk.override(other, "decline", by="hana", key=key, reason="secret", codes=("housing",))
+    letter = issue(bank, other, "gdpr_22", "gdpr")
+    assert "housing" not in machine
+    texts = dict(zip(bank.decider.release.plan.codes, bank.decider.release.plan.texts, strict=True))
+    assert letter.reasons == [texts["housing"]]
+    assert bank.ledger.get(letter.receipt.id).json()["reasons"] == ["housing"]
+    assert "instead of" not in letter.text  # what would have changed the machine's result is beside the point
+    assert "secret" not in letter.text
+    with pytest.raises(ConflictError, match="no reason on record that spoke against"):
+        issue(bank, other)  # a notice with key factors of a score that has none
+    bank.desk.override(decision, "refer", by="hana", key=key, reason="again")
+    bank.desk.override(decision, "decline", by="hana", key=key, reason="again", codes=("housing",))
+    notice = issue(bank, decision)
+    assert notice.reasons == [texts["housing"]]
+    told = " ".join(notice.text.split())
+    for reason in bank.desk.decision(decision).record.reasons:  # the factors of the score stay the machine's
+        assert reason.text in told
+
+
 def test_a_record_whose_reasons_were_changed_gets_no_letter(bank: RightsBank) -> None:
     decision = bank.decide(ANN)
     verdict = bank.desk.decision(decision).record

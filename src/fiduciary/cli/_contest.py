@@ -15,6 +15,10 @@ from fiduciary.rights import OUTCOMES, Desk, when
 
 MAX_FILE = 1 << 20
 
+because_option = click.option(
+    "--because", "codes", multiple=True, help="For a decline: a reason code of the contract. Up to four."
+)
+
 
 def read_text(text: str | None, file: Path | None) -> str:
     """A text given on the line or in a file. Raises `UsageError`."""
@@ -65,15 +69,23 @@ def open_(
     "--result", type=click.Choice(OUTCOMES), default=None, help="What stands instead, if overturned."
 )
 @click.option("--reason", required=True, help="Why, in plain words; the person may read it.")
+@because_option
 @acting
 @with_home
 def decide(
-    output: Output, home: Home, name: str, outcome: Any, result: str | None, reason: str, party: str
+    output: Output,
+    home: Home,
+    name: str,
+    outcome: Any,
+    result: str | None,
+    reason: str,
+    codes: tuple[str, ...],
+    party: str,
 ) -> None:
     """Decide contest NAME. Not for who filed it, made the release, asked for the decision, or decided before."""
     home.require(party, "read_record", "Record")
     found = Desk(home.ledger, home.registry).decide_contest(
-        name, outcome, by=party, key=home.key(party), reason=reason, result=result or ""
+        name, outcome, by=party, key=home.key(party), reason=reason, result=result or "", codes=codes
     )
     output.result(
         {"contest": name, "decision": found.decision, "outcome": found.outcome, "standing": found.result},
@@ -121,13 +133,16 @@ def decision() -> None:
 @click.argument("record")
 @click.option("--outcome", type=click.Choice(OUTCOMES), required=True, help="What stands from now on.")
 @click.option("--reason", required=True, help="Why, in plain words.")
+@because_option
 @acting
 @with_home
-def override(output: Output, home: Home, record: str, outcome: str, reason: str, party: str) -> None:
+def override(
+    output: Output, home: Home, record: str, outcome: str, reason: str, codes: tuple[str, ...], party: str
+) -> None:
     """Set another outcome for decision RECORD without a contest. The record stays as it is."""
     home.require(party, "read_record", "Record")
     event = Desk(home.ledger, home.registry).override(
-        record, outcome, by=party, key=home.key(party), reason=reason
+        record, outcome, by=party, key=home.key(party), reason=reason, codes=codes
     )
     output.result(
         {"decision": record, "standing": outcome, "record": event}, f"{outcome} stands for {record} ({event})"

@@ -7,7 +7,7 @@ why something is kept. Steps in which a person decides are signed with that pers
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -34,6 +34,7 @@ DEFAULT_LIMIT = "P1M"
 """GDPR Article 12(3): one month from receipt; what counts where no pack in force says something shorter."""
 REQUESTS = ("access", "portability", "erasure", "rectification", "explanation")
 MAX_STEPS = 16
+MAX_CODES = 4
 INCIDENT_LIMITS: Mapping[str, tuple[str, ...]] = {
     "major": ("PT4H", "PT24H", "PT72H", "P1M"),
     "cyber": ("PT72H",),
@@ -145,8 +146,11 @@ class Desk:
         key: PartyKey,
         reason: str,
         result: str = "",
+        codes: Sequence[str] = (),
     ) -> Contest:
         """A person decides a contest. `result`: the outcome that stands from now on, if it is overturned.
+
+        `codes`: for a decline, up to four of the contract's reason codes that made this person decide so.
 
         Not for whoever filed it, made the release, asked for the decision, or decided about it before.
         Raises `PermissionDeniedError`, `NotFoundError`, `ConflictError`, `UsageError`.
@@ -174,14 +178,27 @@ class Desk:
                 "outcome": "overturned" if outcome == "overturn" else "upheld",
                 "result": result,
                 "reason": reason,
+                "codes": self._codes(codes, found, result if outcome == "overturn" else ""),
             }
             self._signed(names.CONTEST_DECIDED, body, found, by, key)
             if any(hold.id == open_.hold for hold in self.ledger.holds()):
                 self.ledger.lift(open_.hold, by=by, reason=f"contest {contest} is decided")
             return self.register().contests[contest]
 
-    def override(self, decision: str, result: str, *, by: str, key: PartyKey, reason: str) -> str:
-        """A person sets another outcome without a contest; returns the record's id. The record stays as it is."""
+    def override(
+        self,
+        decision: str,
+        result: str,
+        *,
+        by: str,
+        key: PartyKey,
+        reason: str,
+        codes: Sequence[str] = (),
+    ) -> str:
+        """A person sets another outcome without a contest; returns the record's id. The record stays as it is.
+
+        `codes`: for a decline, up to four of the contract's reason codes that made this person decide so.
+        """
         reason = _text(reason, "the reason")
         with self.ledger.control():
             found = self.decision(decision)
@@ -198,6 +215,7 @@ class Desk:
                     "use_case": found.record.use_case,
                     "result": result,
                     "reason": reason,
+                    "codes": self._codes(codes, found, result),
                 },
                 found,
                 by,
@@ -230,6 +248,20 @@ class Desk:
         if result == standing:
             raise UsageError(f"{result} is what stands already: uphold it, or name another outcome")
         return result
+
+    def _codes(self, codes: Sequence[str], found: Decided, result: str) -> list[str]:
+        """A person's own reasons for a decline, the strongest first, as codes of the contract."""
+        if not codes:
+            return []
+        if result != "decline":
+            raise UsageError("reasons are named for a decline only")
+        if len(set(codes)) != len(codes) or len(codes) > MAX_CODES:
+            raise UsageError(f"name up to {MAX_CODES} different reasons")
+        known = self.registry.examine(found.record.release).plan.codes
+        for code in codes:
+            if code not in known:
+                raise UsageError(f"{code[:60]!r} is no reason of the contract; there are {', '.join(known)}")
+        return list(codes)
 
     def _about(self, decision: str, subject: str) -> Decided:
         """The decision if it is about this person; else there is none, whatever else it is."""

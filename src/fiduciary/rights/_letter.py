@@ -25,6 +25,7 @@ from fiduciary.registry import LoadedRelease, UseCase, day
 from fiduciary.rights import _register as names
 from fiduciary.rights._counterfactual import Counterfactual, counterfactual
 from fiduciary.rights._desk import Decided, Desk
+from fiduciary.rights._register import Override
 from fiduciary.rights._template import Template, clean, fill, render
 from fiduciary.rules import Pack, pack_from_document, read_yaml, shipped_packs
 
@@ -119,7 +120,7 @@ class Letters:
             raise UsageError(f"pack {pack.pack} has no letter {kind[:60]!r}; it has: {known}")
         if template.kind != kind:
             raise UsageError(f"the template is for letters of kind {template.kind}, not {kind[:60]}")
-        outcome = self.desk.standing(decision)["standing"]
+        outcome, person = self.desk.register().standing(decision, found.record.outcome)
         if outcome == "approve":
             raise ConflictError(
                 f"decision {decision} stands approved: there is no adverse outcome to explain"
@@ -127,6 +128,11 @@ class Letters:
         if outcome != "decline":
             raise ConflictError(
                 f"decision {decision} waits for a person: let them decide before it is explained"
+            )
+        if person is not None and not person.codes:
+            raise ConflictError(
+                f"{person.by} declined {decision} and named no reasons, and the machine's need not be theirs: "
+                "override it to refer, then to decline with --because"
             )
         replayed = self._replayer.replay(decision)
         if not replayed.same:
@@ -137,11 +143,12 @@ class Letters:
         use_case = self.desk.registry.states().rules[found.record.rules]
         release = self.desk.registry.examine(found.record.release)
         _same_language(template, words, use_case)
-        reasons = self._reasons(replayed, release, pack, words)
+        trace = _trace(replayed, release, person)
+        reasons = self._reasons(trace, release, pack, words)
         bureaus = _bureaus(release)
         what_if = (
             counterfactual(Decider(release, use_case), bytes(found.record.features))
-            if "changes" in template.lists
+            if "changes" in template.lists and person is None
             else None
         )
         values = self._values(found, use_case, release, template, on, bureaus, words)
@@ -150,7 +157,7 @@ class Letters:
         )
         lists = {
             "reasons": reasons,
-            "factors": reasons,
+            "factors": self._factors(replayed, release, pack, words, reasons, person, template),
             "changes": _changes(template, what_if, release, words),
         }
         banner = "" if pack.reviewed else fill(template.unreviewed, {"pack": f"{pack.pack} {pack.version}"})
@@ -167,7 +174,7 @@ class Letters:
                 "template": "sha256:" + hashlib.sha256(source).hexdigest(),
                 "digest": "sha256:" + hashlib.sha256(text.encode()).hexdigest(),
                 "codes": codes,
-                "reasons": [r.code for r in replayed.verdict.reasons[:MAX_REASONS]],
+                "reasons": [code for code, _ in trace],
             },
             **self.desk._sealed(found),
         )
@@ -184,24 +191,37 @@ class Letters:
         )
 
     def _reasons(
-        self, replayed: Replay, release: LoadedRelease, pack: Pack, words: Words | None
+        self, trace: list[tuple[str, str]], release: LoadedRelease, pack: Pack, words: Words | None
     ) -> list[str]:
-        trace: list[Reason] = (replayed.record.reasons or replayed.verdict.reasons)[:MAX_REASONS]
-        if not trace:
-            raise ConflictError("the decision has no reason on record that spoke against the person")
         banned = [str(v).casefold() for v in pack.tables.get("vague_reasons", [])]
         found = []
-        for reason in trace:
-            text = words.reasons.get(reason.code, "") if words else reason.text
-            if not text.strip() or (not words and reason.code in release.plan.missing_texts):
+        for code, own in trace:
+            text = words.reasons.get(code, "") if words else own
+            if not text.strip() or (not words and code in release.plan.missing_texts):
                 place = f"the table of words ({words.language})" if words else "the contract"
                 raise UsageError(
-                    f"{place} has no reason text for {reason.code!r}: write what counted against the person"
+                    f"{place} has no reason text for {code!r}: write what counted against the person"
                 )
             if vague(text) or any(b in text.casefold() for b in banned):
-                raise UsageError(f"the reason text of {reason.code!r} is vague: name the specific factor")
+                raise UsageError(f"the reason text of {code!r} is vague: name the specific factor")
             found.append(clean(text))
         return found
+
+    def _factors(
+        self,
+        replayed: Replay,
+        release: LoadedRelease,
+        pack: Pack,
+        words: Words | None,
+        reasons: list[str],
+        person: Override | None,
+        template: Template,
+    ) -> list[str]:
+        """What counted against the score: the machine's reasons, also where a person declined for others."""
+        if person is None or "factors" not in template.lists:
+            return reasons
+        trace = _trace(replayed, release, None)
+        return self._reasons(trace, release, pack, words)
 
     def _values(
         self,
@@ -258,6 +278,17 @@ class Letters:
         duties = replayed.rulebook.obligations.get("notices", []) if replayed.rulebook else []
         answered = {n["code"] for n in duties if kind in (n.get("letter"), n["code"])}
         return sorted(n.code for n in found.record.notices if n.code in answered or n.code == kind)
+
+
+def _trace(replayed: Replay, release: LoadedRelease, person: Override | None) -> list[tuple[str, str]]:
+    """Codes and texts of the reasons to tell: those of whoever declined, the machine or the person after it."""
+    if person is not None:
+        texts = dict(zip(release.plan.codes, release.plan.texts, strict=True))
+        return [(code, texts[code]) for code in person.codes]
+    found: list[Reason] = (replayed.record.reasons or replayed.verdict.reasons)[:MAX_REASONS]
+    if not found:
+        raise ConflictError("the decision has no reason on record that spoke against the person")
+    return [(reason.code, reason.text) for reason in found]
 
 
 def _same_language(template: Template, words: Words | None, use_case: UseCase) -> None:

@@ -68,6 +68,8 @@ class Override(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     time_ns: int
     contest: str = ""
+    codes: list[str] = []
+    """For a decline: the reasons that the person named, as codes of the contract."""
 
 
 class Incident(msgspec.Struct, kw_only=True):
@@ -185,6 +187,7 @@ def _overridden(r: Register, name: str, at: int, p: dict[str, Any]) -> None:
             reason=p["reason"],
             time_ns=at,
             contest=p.get("contest", ""),
+            codes=p.get("codes", []),
         )
     )
 
