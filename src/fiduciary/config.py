@@ -120,7 +120,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         return msgspec.structs.replace(loaded, home=folder)
 
 
-NOT_SETTINGS = frozenset({PREFIX + "HOME", PREFIX + "TOKEN", PREFIX + "SHARED_DATA", PREFIX + "URL", PREFIX + "WORKERS__FOLDER"})
+NOT_SETTINGS = frozenset(
+    PREFIX + name for name in ("HOME", "TOKEN", "SHARED_DATA", "URL", "WORKERS__FOLDER", "HE_WORKERS")
+)
 """Variables with the prefix that name something other than a setting."""
 
 

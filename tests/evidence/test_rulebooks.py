@@ -319,3 +319,10 @@ def test_a_check_run_of_another_rulebook_changes_nothing(own: Story, tmp_path: P
     emit(bank, "release.checked", body, DEVELOPER)
     assert any("it is on another rulebook than the one in force" in n for n in notes(own, tmp_path))
     assert bank.registry.states().releases[digest].checks is None
+
+
+def test_the_page_says_under_which_rules_and_what_they_did(whole: Path) -> None:
+    text = (whole / "index.html").read_text()
+    rules = text.partition("Under which rules")[2].partition("<h2>")[0]
+    assert "Not reviewed by counsel: eu-credit" in rules and "gdpr-22" in rules
+    assert "What was checked of credit-scorecard" in text and "holds" in text

@@ -18,6 +18,13 @@ import msgspec
 from fiduciary.errors import ConflictError, IntegrityError, NotFoundError
 from fiduciary.evidence import _verify_folder as offline
 from fiduciary.evidence._parquet import write_decisions
+from fiduciary.evidence._reports import (
+    attested_kinds,
+    check_runs,
+    file_name,
+    technical_file,
+    validation_report,
+)
 from fiduciary.ledger import Kind, Ledger, Record, Tiles, Tree, decode_header, read_cosigned
 from fiduciary.registry import Registry, digest_text
 
@@ -116,6 +123,8 @@ class _Cut:
         (self.folder / "index.html").write_text(
             offline.page(scope, shown, len(decisions), releases, events), "utf-8"
         )
+        created = max(e["time_ns"] for e in events if e["payload"].get("event") == "heads")
+        self._reports(releases, events, offline.time_text(created))
         source = Path(offline.__file__).read_text("utf-8")
         (self.folder / "verify.py").write_text(source, "utf-8")
         files = {
@@ -126,7 +135,6 @@ class _Cut:
             for path in sorted(self.folder.rglob("*"))
             if path.is_file()
         }
-        created = max(e["time_ns"] for e in events if e["payload"].get("event") == "heads")
         self._json(
             "manifest.json",
             {
@@ -144,6 +152,27 @@ class _Cut:
             "files": len(files) + 1,
             "manifest": manifest,
         }
+
+    def _reports(self, releases: list[dict[str, Any]], events: list[dict[str, Any]], created: str) -> None:
+        """What readers are given beside the proved content: made from it, and not checked again."""
+        runs = check_runs(events)
+        state = self.registry.states()
+        for release in releases:
+            folder = self.folder / "releases" / release["release"][7:]
+            files = {name: (folder / name).read_bytes() for name in ("contract.json", "provenance.json")}
+            use_case = state.use(release["use_case"]).use_case.document
+            attested = attested_kinds(events, release["use_case"], created[:10])
+            stem = f"reports/{file_name(release)}"
+            self._page(f"{stem}.validation.html", validation_report(release, runs, events, created))
+            self._page(
+                f"{stem}.technical-file.html",
+                technical_file(release, files, use_case, runs, attested, created),
+            )
+
+    def _page(self, name: str, text: str) -> None:
+        path = self.folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text, "utf-8")
 
     # --- parts ---
 

@@ -1398,7 +1398,8 @@ table{border-collapse:collapse;width:100%;font-size:.92rem}th{text-align:left;co
 td,th{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n{font-variant-numeric:tabular-nums;text-align:right}code,pre{font:0.86rem/1.45 ui-monospace,monospace}
 code{overflow-wrap:anywhere}pre{white-space:pre-wrap;border-left:3px solid var(--line);padding-left:1rem}
-.wide{overflow-x:auto}.outcome{font-weight:600}a{color:var(--accent)}
+.wide{overflow-x:auto}.outcome{font-weight:600}
+.flag{border-left:3px solid #a33;padding-left:.8rem}ul{margin:.4rem 0;padding-left:1.3rem}a{color:var(--accent)}
 @media print{body{max-width:none;padding:0;font-size:11pt}h2{break-after:avoid}tr{break-inside:avoid}
 pre{font-size:8pt}}
 """
@@ -1431,7 +1432,10 @@ def page(
     ]
     if count == 1 and decisions[0].get("reasons"):
         parts += ["<h2>Reasons given</h2>", _reasons(decisions[0])]
-    parts += ["<h2>Who approved what</h2>", _approvals(events)]
+    parts.append(_under_rules(scope, decisions, events))
+    for release in releases:
+        parts.append(_checked(release, events))
+    parts += ["<h2>Who did what</h2>", _approvals(events)]
     for release in releases:
         parts.append(f"<h2>Release {escape(release['name'])}@{escape(release['version'])}</h2>")
         parts.append(f"<p><code>{escape(release['release'])}</code></p><pre>{escape(release['card'])}</pre>")
@@ -1440,6 +1444,110 @@ def page(
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>{''.join(parts)}</body></html>\n"
     )
+
+
+def _under_rules(scope: dict[str, Any], decisions: list[dict[str, Any]], events: list[dict[str, Any]]) -> str:
+    """Which rulebooks bound the decisions shown: packs and days, what they ask of a decision, what they did to it."""
+    named = {str(d["rulebook"]) for d in decisions if d.get("rulebook")}
+    books = {
+        str(e["payload"]["rulebook"]): e["payload"]
+        for e in events
+        if e["payload"].get("event") == "rules.resolved" and e["payload"].get("rulebook") in named
+    }
+    reviewed = {
+        (e["payload"]["pack"], e["payload"]["version"]): e["payload"]["document"].get("reviewed_by_counsel")
+        for e in events
+        if e["payload"].get("event") == "pack.adopted"
+    }
+    if not books:
+        return ""
+    parts = ["<h2>Under which rules</h2>"]
+    for digest in sorted(books, key=lambda d: str(books[d]["valid_from"])):
+        book = books[digest]
+        until = f"until {book['valid_until']}" if book["valid_until"] else "with no end known"
+        parts.append(
+            f"<p>From {escape(str(book['valid_from']))} {escape(until)}: "
+            + ", ".join(f"<b>{escape(p['pack'])}</b> {escape(p['version'])}" for p in book["packs"])
+            + f" <span class=soft><code>{escape(digest[:19])}</code></span></p>"
+        )
+        lacking = [p["pack"] for p in book["packs"] if not reviewed.get((p["pack"], p["version"]))]
+        if lacking:
+            parts.append(f"<p class=flag>Not reviewed by counsel: {escape(', '.join(lacking))}.</p>")
+        rows = [
+            f"<tr><td><code>{escape(r['rule'])}</code></td><td>{escape(r['pack'])}</td>"
+            f"<td>{escape(r['stage'])}</td><td>{escape(r['severity'])}</td></tr>"
+            for r in book["in_force"]
+            if r["stage"] == "serve"
+        ]
+        if rows:
+            parts.append("<p>Of its rules, these bind each decision:</p>")
+            parts.append(_table(["Rule", "Pack", "Where", "If not met"], rows))
+    touched = [d for d in decisions if d.get("referred_by") or d.get("notices")]
+    if touched:
+        parts.append("<p>What they did to the decisions shown:</p>")
+        parts.append(
+            _table(
+                ["Record", "Given to a person by", "Who", "Notices due"],
+                [
+                    f"<tr><td><code>{escape(d['id'])}</code></td><td>{escape(str(d.get('referred_by', '')))}</td>"
+                    f"<td>{escape(str(d.get('human', '')))}</td><td>"
+                    + escape(", ".join(_notice(n) for n in d.get("notices", [])))
+                    + "</td></tr>"
+                    for d in touched
+                ],
+            )
+        )
+    return "".join(parts)
+
+
+def _notice(notice: dict[str, Any]) -> str:
+    days = notice.get("within_days")
+    return str(notice["code"]) + (f" within {days} days" if days is not None else "")
+
+
+def _checked(release: dict[str, Any], events: list[dict[str, Any]]) -> str:
+    """What the last check run before the cut found of a release, what could not be judged, and what was waived."""
+    name = f"{release['name']}@{release['version']}"
+    runs = [
+        e
+        for e in events
+        if e["payload"].get("event") == "release.checked"
+        and e["payload"].get("release") == release["release"]
+    ]
+    if not runs:
+        return f"<h2>What was checked of {escape(name)}</h2><p class=flag>No check run is recorded.</p>"
+    last = runs[-1]
+    waived = {
+        str(e["payload"]["rule"]): e["payload"]
+        for e in events
+        if e["payload"].get("event") == "waiver.granted" and e["payload"].get("release") == release["release"]
+    }
+    rows, missing = [], []
+    for result in last["payload"]["results"]:
+        rule = str(result.get("rule", ""))
+        ok = result.get("ok")
+        word = "holds" if ok is True else "does not hold" if ok is False else "not judged"
+        if ok is None and result.get("lacking"):
+            missing.append(f"<li><code>{escape(rule)}</code>: {escape(str(result['lacking']))}</li>")
+        if rule in waived and ok is not True:
+            word += f", waived until {waived[rule]['expires']} by {waived[rule]['by']}"
+        value = result.get("value")
+        number = f"{value:.4g}" if isinstance(value, (int, float)) else ""
+        rows.append(
+            f"<tr><td><code>{escape(rule or str(result['name']))}</code></td>"
+            f"<td>{escape(str(result['name']) if rule else '')}</td><td class=outcome>{escape(word)}</td>"
+            f"<td class=n>{escape(number)}</td><td>{escape(str(result.get('severity', 'block')))}</td>"
+            f"<td>{escape(str(result.get('detail', '')))}</td></tr>"
+        )
+    when, by = time_text(last["time_ns"])[:19], str(last["payload"].get("by", ""))
+    parts = [
+        f"<h2>What was checked of {escape(name)}</h2>",
+        f"<p class=soft>{escape(when)}Z, by {escape(by)}; record control.{last['index']}.</p>",
+        _table(["Rule or check", "Check", "Result", "Number", "If not met", "In words"], rows),
+    ]
+    if missing:
+        parts += ["<p>What nobody has shown yet:</p><ul>", *missing, "</ul>"]
+    return "".join(parts)
 
 
 def _table(head: list[str], rows: list[str]) -> str:
@@ -1496,7 +1604,8 @@ FORMAT = "fiduciary.evidence/1"
 CONTROL = "control"
 SLACK_NS = 10 * 10**9
 """A decision may be recorded this long after it was scored; a release that was live then may have answered."""
-UNCHECKED = "decisions.parquet"
+UNCHECKED = ("decisions.parquet", "reports/", "oscal/", "gemara/", "changes/", "letters/")
+"""Copies for analysts and pages for readers: held to their digests in the manifest, and to nothing else."""
 GONE = ("erased", "pruned")
 
 
@@ -1613,10 +1722,12 @@ class Verifier:
                 self.report.ok("files")
         for name in sorted(present.keys() - listed.keys() - {"manifest.json"}):
             self.report.bad(f"{name}: it is not listed in the manifest")
-        if UNCHECKED in listed:
-            self.report.notes.append(
-                f"{UNCHECKED} is a copy for analysts and is not checked: decisions.jsonl is"
-            )
+        for name in UNCHECKED:
+            if any(n == name or (name.endswith("/") and n.startswith(name)) for n in listed):
+                self.report.notes.append(
+                    f"{name} is made for readers; it is the one that was cut, and no more is checked of it: what is "
+                    "proved is in decisions.jsonl, events.jsonl and releases/"
+                )
         own = Path(__file__)
         if own.is_file() and file_digest(own) != listed.get("verify.py", {}).get("sha256"):
             self.report.notes.append(
