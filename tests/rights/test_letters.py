@@ -172,7 +172,17 @@ def test_where_a_person_declined_the_letter_tells_that_person_s_reasons(bank: Ri
     with pytest.raises(UsageError, match="for a decline only"):
         bank.desk.override(other, "refer", by="hana", key=key, reason="seen", codes=("housing",))
     bank.desk.override(other, "decline", by="hana", key=key, reason="secret", codes=("housing",))
-    letter = issue(bank, other, "gdpr_22", "gdpr")
+    for kind, pack in (("gdpr_22", "gdpr"), ("uk_adm", "uk-credit")):
+        with pytest.raises(ConflictError, match="says that the machine decided alone"):
+            issue(bank, other, kind, pack)
+    for language, said in (("de", "Ein Mensch hat"), ("fr", "Une personne a pris")):
+        foreign = issue(bank, other, "aia_86", "eu-credit", language=language, words=WORDS[language])
+        assert said in foreign.text
+        assert foreign.reasons == [WORDS[language].reasons["housing"]]
+    letter = issue(bank, other, "aia_86", "eu-credit")
+    assert "A person took this decision" in letter.text
+    assert "A person took this decision" not in issue(bank, bank.decide(ANN), "aia_86", "eu-credit").text
+    assert "What would have led" not in letter.text
     assert "housing" not in machine
     texts = dict(zip(bank.decider.release.plan.codes, bank.decider.release.plan.texts, strict=True))
     assert letter.reasons == [texts["housing"]]

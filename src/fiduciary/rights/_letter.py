@@ -134,6 +134,10 @@ class Letters:
                 f"{person.by} declined {decision} and named no reasons, and the machine's need not be theirs: "
                 "override it to refer, then to decline with --because"
             )
+        if person is not None and template.alone:
+            raise ConflictError(
+                f"{person.by} declined {decision}, and a letter of kind {kind} says that the machine decided alone"
+            )
         replayed = self._replayer.replay(decision)
         if not replayed.same:
             fields = ", ".join(d.field for d in replayed.differences)
@@ -152,8 +156,10 @@ class Letters:
             else None
         )
         values = self._values(found, use_case, release, template, on, bureaus, words)
-        conditions = ({"bureau"} if bureaus else set()) | (
-            set() if what_if is None else {"changes"} if what_if.answer == "found" else {"no_changes"}
+        conditions = (
+            ({"bureau"} if bureaus else set())
+            | {"machine" if person is None else "person"}
+            | (set() if what_if is None else {"changes"} if what_if.answer == "found" else {"no_changes"})
         )
         lists = {
             "reasons": reasons,

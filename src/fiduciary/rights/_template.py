@@ -1,4 +1,4 @@
-"""Letter templates: data with closed placeholders. No expressions, no conditions beyond three named ones.
+"""Letter templates: data with closed placeholders. No expressions, no conditions beyond five named ones.
 
 A template is YAML: blocks of text in order, each a heading, a paragraph, a list that the trace fills (`reasons`,
 `changes`, `factors`) or a table of facts. `{name}` is replaced once by the value of that name, whatever braces or
@@ -28,7 +28,7 @@ PLACEHOLDERS = frozenset(
     }
 )  # fmt: skip
 LISTS = ("reasons", "changes", "factors")
-CONDITIONS = ("bureau", "changes", "no_changes")
+CONDITIONS = ("bureau", "changes", "no_changes", "machine", "person")
 MAX_BLOCKS = 80
 MAX_CHARACTERS = 3_000
 WIDTH = 78
@@ -45,7 +45,8 @@ class Block(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     show: Literal["", "reasons", "changes", "factors"] = ""
     table: list[tuple[str, str]] = []
     """Rows of label and value."""
-    when: Literal["", "bureau", "changes", "no_changes"] = ""
+    when: Literal["", "bureau", "changes", "no_changes", "machine", "person"] = ""
+    """machine, person: who declined."""
 
 
 class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -62,6 +63,8 @@ class Template(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """The banner until counsel has signed the pack and this text: {pack}."""
     yes: str = "yes"
     no: str = "no"
+    alone: bool = False
+    """It says that the machine decided alone: not for what a person declined."""
     blocks: list[Block]
 
     @property
