@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,9 @@ import numpy as np
 
 from bank import OFFICER, USE_CASE, Bank, contract, scorecard
 from fiduciary.decision import Decider, DecisionRecord, encode_record
-from fiduciary.ledger import Entry, Kind
+from fiduciary.ledger import Entry, Kind, Ledger
 from fiduciary.models import Contract
-from fiduciary.registry import build
+from fiduciary.registry import Registry, build
 from fiduciary.rights import Desk
 
 ANN, BOB = "ann-miller-1975", "bob-<b>{creditor}</b>"
@@ -75,6 +76,17 @@ class RightsBank(Bank):
         self.registry.approve(self.release, by="grace", key=self.keys["grace"], note="holds")
         self.registry.promote(self.release, by="otto", key=self.keys["otto"])
         self.decider = Decider(self.registry.load_live(self.use_case.name), self.use_case)
+
+    def copied(self, folder: Path) -> RightsBank:
+        """Another bank as this one was when its ledger was closed."""
+        shutil.copytree(self.folder, folder, dirs_exist_ok=True)
+        made = RightsBank.__new__(RightsBank)
+        made.__dict__.update(self.__dict__, folder=folder, keys=dict(self.keys))
+        made.settings = msgspec.structs.replace(self.settings, home=folder / "home")
+        made.ledger = Ledger.open(made.settings)
+        made.registry = Registry(made.ledger, made.settings)
+        made.desk = Desk(made.ledger, made.registry)
+        return made
 
     def decide(
         self, subject: str, row: dict[str, Any] = ROW, retention: str = "standard", **more: Any

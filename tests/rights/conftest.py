@@ -10,8 +10,16 @@ import pytest
 from rights_bank import RightsBank
 
 
+@pytest.fixture(scope="session")
+def pattern(tmp_path_factory: pytest.TempPathFactory) -> RightsBank:
+    """Made once; its ledger is closed."""
+    made = RightsBank(tmp_path_factory.mktemp("pattern"))
+    made.ledger.close()
+    return made
+
+
 @pytest.fixture
-def bank(tmp_path: Path) -> Iterator[RightsBank]:
-    made = RightsBank(tmp_path)
+def bank(tmp_path: Path, pattern: RightsBank) -> Iterator[RightsBank]:
+    made = pattern.copied(tmp_path)
     yield made
     made.ledger.close()

@@ -94,6 +94,15 @@ def test_incidents_drills_and_letters_by_command(desk: Desk) -> None:
     assert lacking.code == 6
     assert "waits for a person" in lacking.err
     assert not (desk.files / "l").exists()
+    desk.do("party", "enrol", "hana", "--role", "officer", "--as", "olga")
+    override = ("decision", "override", found[0]["record"], "--outcome", "decline", "--reason", "seen")
+    wrong = desk.type(*override, "--because", "weather", "--as", "hana")
+    assert wrong.code == 2
+    assert "is no reason of the contract; there are" in wrong.err
+    code = wrong.err.partition("there are ")[2].split(",")[0].strip()
+    desk.do(*override, "--because", code, "--as", "hana")
+    standing = desk.do("decision", "standing", found[0]["record"], "--as", "olga", "--json").json()
+    assert standing["overrides"][0]["codes"] == [code]
     unknown = desk.type(
         *letter[:2], "--kind", "x/../y", "--pack", "us-credit", "--out", desk.files / "l", "--as", "olga"
     )

@@ -19,8 +19,8 @@ ANNS = {"utilisation": 0.8123457, "late_payments": 4, "housing": "renter"}
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Iterator[OpenGate]:
-    made = OpenGate(tmp_path, bank=RightsBank(tmp_path))
+def gate(tmp_path: Path, pattern: RightsBank) -> Iterator[OpenGate]:
+    made = OpenGate(tmp_path, bank=pattern.copied(tmp_path))
     yield made
     made.close()
 
