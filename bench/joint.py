@@ -31,7 +31,9 @@ ROWS, TEST, TURNS = 30_000, 10_000, 3
 
 
 def main(folder: Path) -> None:
-    X, y = make_classification(ROWS + TEST, 23, n_informative=12, weights=[0.78], flip_y=0.05, random_state=7)
+    X, y = make_classification(
+        ROWS + TEST, 23, n_informative=12, n_redundant=0, weights=[0.78], flip_y=0.05, random_state=7
+    )
     y = y.astype(float)
     names = [f"x{i}" for i in range(23)]
     train = {n: X[:ROWS, i] for i, n in enumerate(names)}

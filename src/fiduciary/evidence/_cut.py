@@ -17,6 +17,9 @@ import msgspec
 
 from fiduciary.errors import ConflictError, IntegrityError, NotFoundError
 from fiduciary.evidence import _verify_folder as offline
+from fiduciary.evidence._changes import changes, changes_csv, changes_jsonl
+from fiduciary.evidence._gemara import evaluation_log
+from fiduciary.evidence._oscal import assessment_results
 from fiduciary.evidence._parquet import write_decisions
 from fiduciary.evidence._reports import (
     attested_kinds,
@@ -169,10 +172,18 @@ class _Cut:
                 technical_file(release, files, use_case, runs, attested, created),
             )
 
+        scope = self.registry.scope
+        self._page("oscal/assessment-results.json", assessment_results(scope, created, releases, runs))
+        if log := evaluation_log(scope, created, releases, runs):
+            self._page("gemara/evaluation-log.yaml", log)
+        population = changes(events)
+        self._page("changes/changes.jsonl", changes_jsonl(population))
+        self._page("changes/changes.csv", changes_csv(population))
+
     def _page(self, name: str, text: str) -> None:
         path = self.folder / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(text, "utf-8")
+        path.write_bytes(text.encode("utf-8"))
 
     # --- parts ---
 

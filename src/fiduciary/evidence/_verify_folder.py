@@ -1397,7 +1397,8 @@ border-bottom:1px solid var(--line);padding-bottom:.3rem}p{margin:.4rem 0}.soft{
 table{border-collapse:collapse;width:100%;font-size:.92rem}th{text-align:left;color:var(--soft);font-weight:600}
 td,th{padding:.35rem .6rem .35rem 0;border-bottom:1px solid var(--line);vertical-align:top}
 td.n{font-variant-numeric:tabular-nums;text-align:right}code,pre{font:0.86rem/1.45 ui-monospace,monospace}
-code{overflow-wrap:anywhere}td code{overflow-wrap:normal}pre{white-space:pre-wrap;border-left:3px solid var(--line);padding-left:1rem}
+code{overflow-wrap:anywhere}td code{overflow-wrap:normal}
+pre{white-space:pre-wrap;border-left:3px solid var(--line);padding-left:1rem}
 .wide{overflow-x:auto}.outcome{font-weight:600}
 .flag{border-left:3px solid #a33;padding-left:.8rem}ul{margin:.4rem 0;padding-left:1.3rem}a{color:var(--accent)}
 @media print{body{max-width:none;padding:0;font-size:11pt}h2{break-after:avoid}tr{break-inside:avoid}
