@@ -52,8 +52,8 @@ class Credit(_Story):
         for name, roles in PEOPLE:
             self.run("party", "enrol", name, *[x for r in roles for x in ("--role", r)], "--as", "olga")
         self.title("A scorecard, and boosted trees that challenge it")
-        for family, folder in (("scorecard", "scorecard"), ("lightgbm", "trees")):
-            self.run("train", family, str(table), *inputs, "--out", str(self.out / folder), home=False)
+        for family, name in (("scorecard", "scorecard"), ("lightgbm", "trees")):
+            self.run("train", family, str(table), *inputs, "--out", str(self.out / name), home=False)
         self.title("The use case, under the rules of GDPR, the EU and the US")
         self.define_use_case()
         self.title("What changes between 20 and 22 July 2026")

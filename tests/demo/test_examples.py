@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SCRIPT = Path(__file__).parents[2] / "examples" / "credit" / "run.py"
 STEPS = (
     "regb-6-effects",
@@ -30,6 +32,7 @@ def run_example(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=280, check=False)
 
 
+@pytest.mark.slow
 def test_credit_is_red_then_green_then_served_and_proved(tmp_path: Path) -> None:
     done = run_example("--out", str(tmp_path / "credit"))
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
