@@ -38,6 +38,7 @@ COMMANDS = {
     "incident": ("fiduciary.cli._incident:incident", "what went wrong, and the reports that are due"),
     "clocks": ("fiduciary.cli._clocks:clocks", "what ticks, what is due, what is late"),
     "drill": ("fiduciary.cli._drill:drill", "press the stop button for real; record other drills"),
+    "audit": ("fiduciary.cli._audit:audit", "draw decisions, rebuild each, list the exceptions"),
     "ledger": ("fiduciary.cli._ledger:ledger", "verify, audit, search, prove, erase, hold, export"),
     "witness": ("fiduciary.cli._witness:witness", "vouch for other homes' logs, have ours vouched for"),
     "registry": ("fiduciary.cli._registry:registry", "what is live, and what was"),
