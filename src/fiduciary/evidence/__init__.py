@@ -5,7 +5,8 @@ that an outsider can read what checks the bank's word. tests/evidence breaks a f
 expects it to be refused.
 """
 
-from fiduciary.evidence._audit import AuditReport, audit, audit_html, exceptions_csv, sample_csv
+from fiduciary.evidence._audit import AuditReport, audit
+from fiduciary.evidence._audit_sheets import audit_html, exceptions_csv, sample_csv
 from fiduciary.evidence._cut import Scope, cut
 from fiduciary.evidence._verify_folder import Report, Verifier
 

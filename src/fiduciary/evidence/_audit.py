@@ -1,31 +1,39 @@
 """Auditor mode: draw some decisions, rebuild each from the record, list what does not come out.
 
-The draw is a function of the log and the seed: the eligible record ids, ordered by SHA-256(seed, id), the first N.
-Who has the same log draws the same. Each drawn decision is decided again bit for bit (score, outcome, referral,
-reasons, notices), its release must have been live and its reasons present where it is adverse; what was erased or
-pruned is listed as not rebuildable, which is no exception.
+The draw is a function of the log and the seed: the eligible record ids, ordered by SHA-256(seed, 0x00, id), the first
+N. Who has the same log draws the same. Each drawn decision is decided again bit for bit (score, outcome, referral,
+reasons, notices). What bound it is judged by the outsider's reading of the control log (`_verify_folder.History`),
+not by the registry that served it: was the release approved and live then, were its cut-offs and its rulebook in
+force. What was erased or pruned is listed as not rebuildable with the events that account for it. docs/audit.md says
+it for people.
 """
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import html
-import io
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
 
-from fiduciary.decision import REFUSED, Replayer, decode_record
-from fiduciary.errors import FiduciaryError, UsageError
+from fiduciary.decision import REFUSED, DecisionRecord, Replayer, decode_record
+from fiduciary.errors import FiduciaryError, IntegrityError, NotFoundError, UsageError
 from fiduciary.evidence import _verify_folder as offline
-from fiduciary.evidence._changes import plain_cell
-from fiduciary.ledger import Kind, Ledger, Record
-from fiduciary.registry import Registry
+from fiduciary.ledger import Kind, Ledger, Record, Tiles, decode_header
+from fiduciary.registry import LoadedRelease, Registry
 
 MAX_SAMPLE = 100_000
+MAX_SEED = 100
 CONTROL = "control"
+TILE = 256
+TOLERANCE = 1e-9
+"""Most by which baseline and contributions may miss the margin: that of the release check `reasons_add_up`."""
+FOREVER = 1 << 62
+SHOWN_EVENTS = 20
+Wrong = Callable[[str, Any, Any], None]
+"""Notes an exception: what should hold, what was expected, what was found."""
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +45,8 @@ class Drawn(msgspec.Struct, frozen=True, kw_only=True):
     outcome: str
     result: str
     """rebuilt, refusal, not rebuildable, or exception."""
+    because: str = ""
+    """Of what is not rebuildable: the control events that may account for it; of a refusal: the problem."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +63,9 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
 
     use_case: str
     seed: str
+    since: str = ""
+    until: str = ""
+    """Not included; empty: without an end."""
     eligible: int
     sample: list[Drawn]
     exceptions: list[Finding]
@@ -62,8 +75,8 @@ class AuditReport(msgspec.Struct, frozen=True, kw_only=True):
         return sum(1 for drawn in self.sample if drawn.result == result)
 
 
-def draw(ids: list[str], seed: str, size: int) -> list[str]:
-    """The first `size` of the ids in the order of SHA-256(seed, id): the same for everybody with the same ids."""
+def draw(ids: Sequence[str], seed: str, size: int) -> list[str]:
+    """The first `size` of the ids in the order of SHA-256(seed, 0x00, id): the same for everybody with these ids."""
     return sorted(ids, key=lambda i: (hashlib.sha256(f"{seed}\x00{i}".encode()).digest(), i))[:size]
 
 
@@ -75,121 +88,194 @@ def audit(
     sample: int,
     seed: str,
     since_ns: int = 0,
-    until_ns: int = 1 << 62,
+    until_ns: int = FOREVER,
     progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
-    """Draw and rebuild. Raises `UsageError` for a senseless sample size, `NotFoundError` for an unknown use case."""
+    """Draw and rebuild; what cannot be read or decided again is an exception, not an error.
+
+    Raises `UsageError` for a senseless sample, seed or period, `NotFoundError` for an unknown use case.
+    """
     if not 1 <= sample <= MAX_SAMPLE:
         raise UsageError(f"a sample has 1 to {MAX_SAMPLE} decisions, not {sample}")
+    if not 1 <= len(seed) <= MAX_SEED or not seed.isprintable():
+        raise UsageError(f"a seed is 1 to {MAX_SEED} printable characters")
+    if since_ns >= until_ns:
+        raise UsageError("the period ends before it begins")
     registry.states().use(use_case)
-    eligible = [
-        record.id
-        for name in ledger.logs()
-        if name != CONTROL
-        for record in ledger.records(name)
-        if record.header.kind == Kind.DECISION
-        and record.header.use_case == use_case
-        and since_ns <= record.header.time_ns < until_ns
-    ]
-    chosen = draw(eligible, seed, sample)
-    replayer = Replayer(ledger, registry)
+    rebuilder = _Rebuilder(ledger, registry, use_case)
     drawn: list[Drawn] = []
     exceptions: list[Finding] = []
+    eligible: dict[str, str] = {}
+    for name in ledger.logs():
+        if name == CONTROL:
+            continue
+        try:
+            for index, raw in _headers(ledger, name):
+                header = decode_header(raw)
+                asked_for = header.kind == Kind.DECISION and header.use_case == use_case
+                if asked_for and since_ns <= header.time_ns < until_ns:
+                    eligible[f"{name}.{index}"] = offline.time_text(header.time_ns)
+        except IntegrityError as error:
+            what = "the whole log can be read"
+            exceptions.append(Finding(record=name, what=what, expected="every record", found=error.detail))
+    chosen = draw(list(eligible), seed, sample)
     for done, record_id in enumerate(chosen):
         if progress is not None:
             progress(done, len(chosen))
-        one, found = _rebuild(ledger.get(record_id), replayer, registry)
+        one, found = rebuilder.rebuild(record_id, eligible[record_id])
         drawn.append(one)
         exceptions += found
     return AuditReport(
-        use_case=use_case, seed=seed, eligible=len(eligible), sample=drawn, exceptions=exceptions
+        use_case=use_case,
+        seed=seed,
+        since=offline.time_text(since_ns) if since_ns else "",
+        until=offline.time_text(until_ns) if until_ns < FOREVER else "",
+        eligible=len(eligible),
+        sample=drawn,
+        exceptions=exceptions,
     )
 
 
-def _rebuild(record: Record, replayer: Replayer, registry: Registry) -> tuple[Drawn, list[Finding]]:
-    when = offline.time_text(record.header.time_ns)
-    shown = {"record": record.id, "time": when}
-    if record.payload is None:
-        release = record.header.release.hex()
-        return Drawn(**shown, release=release, outcome=record.state, result="not rebuildable"), []
-    found: list[Finding] = []
-
-    def wrong(what: str, expected: Any, came: Any) -> None:
-        found.append(Finding(record=record.id, what=what, expected=str(expected), found=str(came)))
-
+def _headers(ledger: Ledger, name: str) -> Iterator[tuple[int, bytes]]:
+    """The headers of a log: of the published tiles up to the signed checkpoint, so that a record that was lost or
+    damaged since may still be drawn; then of what came later."""
+    tiles = Tiles(ledger.folder(name))
     try:
-        decision = decode_record(record.payload)
-    except FiduciaryError as error:
-        wrong("the record can be read", "a decision", error.detail)
-        return Drawn(**shown, release="", outcome="", result="exception"), found
-    if decision.outcome == REFUSED:
+        size = ledger.keys(name).open(tiles.read_checkpoint()).size
+    except NotFoundError:  # nothing was published yet
+        size = 0
+    for start in range(0, size, TILE):
+        yield from enumerate(tiles.entries(start // TILE, min(TILE, size - start)), start)
+    for frame in ledger.reader(name).frames(size):
+        yield frame.index, frame.header
+
+
+class _Rebuilder:
+    """Judges one record after the other against the control log as it was when the audit began."""
+
+    def __init__(self, ledger: Ledger, registry: Registry, use_case: str) -> None:
+        self._ledger, self._registry, self._use_case = ledger, registry, use_case
+        self._replayer = Replayer(ledger, registry)
+        self._releases: dict[str, LoadedRelease] = {}
+        self._gone: list[tuple[int, int, Mapping[str, Any]]] = []
+        self._history = offline.History(registry.scope)
+        for index, time_ns, payload in ledger.events():
+            self._history.apply(index, time_ns, payload)
+            if payload.get("event") in ("subject.erased", "retention.swept"):
+                self._gone.append((index, time_ns, payload))
+
+    def rebuild(self, record_id: str, when: str) -> tuple[Drawn, list[Finding]]:
+        """What became of a record, and its exceptions."""
+        found: list[Finding] = []
+
+        def wrong(what: str, expected: Any, came: Any) -> None:
+            found.append(Finding(record=record_id, what=what, expected=_text(expected), found=_text(came)))
+
+        shown: dict[str, Any] = {"release": "", "outcome": "", "result": "exception"}
+        try:
+            record = self._ledger.get(record_id)
+            shown["release"] = f"sha256:{record.header.release.hex()}" if any(record.header.release) else ""
+            if record.payload is None:
+                shown.update(
+                    outcome=record.state, result="not rebuildable", because=self._account(record, wrong)
+                )
+            else:
+                decision = decode_record(record.payload)
+                shown.update(release=decision.release, outcome=decision.outcome, result="rebuilt")
+                if decision.outcome == REFUSED:
+                    shown.update(result="refusal", because=decision.problem)
+                    self._refusal(record, decision, wrong)
+                else:
+                    self._decision(record, decision, wrong)
+        except FiduciaryError as error:
+            wrong("the record can be read", "what was recorded", error.detail)
+        if found:
+            shown["result"] = "exception"
+        return Drawn(record=record_id, time=when, **shown), found
+
+    def _account(self, record: Record, wrong: Wrong) -> str:
+        """The erasures or sweeps that may have taken a record's content. Which one is what erasure hides."""
+        at = record.header.time_ns
+        if record.state == "erased":
+            events = [i for i, t, p in self._gone if t >= at and record.log in p.get("records", {})]
+        else:
+            events = [
+                i
+                for i, t, p in self._gone
+                if t >= at and p.get("log") == record.log and p.get("before", 0) > at
+            ]
+        if not events:
+            wrong(
+                "content that is gone was erased or pruned by an event", "an event", f"none ({record.state})"
+            )
+        more = [f"and {len(events) - SHOWN_EVENTS} more"] if len(events) > SHOWN_EVENTS else []
+        return ", ".join([f"control.{i}" for i in events[:SHOWN_EVENTS]] + more)
+
+    def _refusal(self, record: Record, decision: DecisionRecord, wrong: Wrong) -> None:
+        """Nothing was scored, so there is nothing to decide again: it says why, and names a rulebook that was."""
         if not decision.problem:
             wrong("a refusal says why", "a problem", "nothing")
-        result = "exception" if found else "refusal"
-        return Drawn(**shown, release=decision.release, outcome=decision.outcome, result=result), found
-    try:
-        again = replayer.replay(record.id)
-        for difference in again.differences:
-            wrong(f"{difference.field} comes out again", difference.recorded, difference.replayed)
-    except FiduciaryError as error:
-        wrong("it can be decided again", "the same decision", error.detail)
-    live = registry.states(record.header.time_ns + 1).live(decision.use_case)
-    before = registry.states(record.header.time_ns - offline.SLACK_NS).live(decision.use_case)
-    if decision.release not in (live, before):
-        wrong("the release was live then", live or before or "no release", decision.release)
-    if decision.outcome == "decline" and decision.explained and not decision.reasons:
-        wrong("an adverse decision has reasons", "at least one", "none")
-    result = "exception" if found else "rebuilt"
-    return Drawn(**shown, release=decision.release, outcome=decision.outcome, result=result), found
+        if decision.score is not None or decision.margin is not None or decision.reasons:
+            wrong("what was refused was not scored", "no score", "a score or reasons")
+        if decision.use_case != self._use_case:
+            wrong("header and content name the same use case", self._use_case, decision.use_case)
+        if decision.rulebook:
+            book = self._registry.states().books.get(decision.rulebook)
+            if book is None or book.time_ns > record.header.time_ns:
+                wrong(
+                    "its rulebook was announced before",
+                    decision.rulebook,
+                    "never" if book is None else "later",
+                )
+
+    def _decision(self, record: Record, decision: DecisionRecord, wrong: Wrong) -> None:
+        header, history = record.header, self._history
+        span = (self._use_case, header.time_ns - offline.SLACK_NS, header.time_ns)
+        if decision.use_case != self._use_case:
+            wrong("header and content name the same use case", self._use_case, decision.use_case)
+        if decision.release not in (live := history.live_within(*span)):
+            wrong("the release was approved and live then", _listed(live), decision.release)
+        if decision.rules not in (rules := history.rules_within(*span)):
+            wrong("its cut-offs were in force then", _listed(rules), decision.rules)
+        if decision.rulebook not in (books := history.books_within(*span)):
+            wrong(
+                "its rulebook was announced before and in force", _listed(books), decision.rulebook or "none"
+            )
+        duties = history.books[decision.rulebook]["obligations"] if decision.rulebook in history.books else {}
+        if decision.rules in history.rules:
+            content = msgspec.json.decode(record.payload or b"{}")
+            if why := offline.inadmissible(duties, history.rules[decision.rules], content):
+                wrong("the rules in force let it be decided", "a refusal", why)
+        if decision.outcome == "decline":
+            least = max(1, int(duties.get("reasons_min", 0)))
+            if len(decision.reasons) < least:
+                wrong("an adverse decision has reasons", f"at least {least}", len(decision.reasons))
+        try:
+            for difference in self._replayer.replay(record.id).differences:
+                wrong(f"{difference.field} comes out again", difference.replayed, difference.recorded)
+            gap = self._gap(decision)
+            if not gap <= TOLERANCE:
+                wrong("reasons add up to the margin", f"within {TOLERANCE:g}", f"{gap:.3g} apart")
+        except FiduciaryError as error:
+            wrong("it can be decided again", "the same decision", error.detail)
+
+    def _gap(self, decision: DecisionRecord) -> float:
+        """How far the recorded baseline and all groups' contributions are from the recorded margin."""
+        release = self._releases.get(decision.release)
+        if release is None:
+            release = self._releases[decision.release] = self._registry.examine(decision.release)
+        row = np.array([release.compiled.decode(bytes(decision.features))], dtype=np.float64)
+        groups = release.plan.breakdown(release.scorer.explain(row)[1])[0].tolist()
+        total = math.fsum([decision.baseline if decision.baseline is not None else math.nan, *groups])
+        return abs(total - (decision.margin if decision.margin is not None else math.nan))
 
 
-def exceptions_csv(report: AuditReport) -> str:
-    """The exception sheet, RFC 4180; a cell that a spreadsheet would run begins with an apostrophe."""
-    return _sheet(("record", "what", "expected", "found"), report.exceptions)
+def _listed(digests: set[Any]) -> str:
+    return ", ".join(sorted(str(d) if d else "none" for d in digests)) or "none"
 
 
-def sample_csv(report: AuditReport) -> str:
-    """The sample, one drawn decision a line."""
-    return _sheet(("record", "time", "release", "outcome", "result"), report.sample)
-
-
-def _sheet(columns: tuple[str, ...], rows: list[Any]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(columns)
-    for row in rows:
-        writer.writerow([plain_cell(getattr(row, column)) for column in columns])
-    return out.getvalue()
-
-
-def audit_html(report: AuditReport) -> str:
-    """The sheet for people: printable, self-contained."""
-    title = f"Audit sample of {report.use_case}"
-    counts = ", ".join(
-        f"{report.count(r)} {r}" for r in ("rebuilt", "refusal", "not rebuildable", "exception")
-    )
-    parts = [
-        f"<h1>{html.escape(title)}</h1>",
-        f"<p>{len(report.sample)} of {report.eligible} decisions, drawn with seed "
-        f"<code>{html.escape(report.seed)}</code>: {counts}.</p>",
-        "<h2>Exceptions</h2>",
-        _table(("record", "what", "expected", "found"), report.exceptions)
-        if report.exceptions
-        else "<p>None: every decision that still has its content came out as recorded.</p>",
-        "<h2>Sample</h2>",
-        _table(("record", "time", "outcome", "result"), report.sample),
-    ]
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f"<title>{html.escape(title)}</title><style>{offline.STYLE}</style></head>"
-        f"<body>{''.join(parts)}</body></html>\n"
-    )
-
-
-def _table(columns: tuple[str, ...], rows: list[Any]) -> str:
-    head = "".join(f"<th scope=col>{c}</th>" for c in columns)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(str(getattr(row, c)))}</td>" for c in columns) + "</tr>"
-        for row in rows
-    )
-    return f"<div class=wide><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+def _text(value: Any) -> str:
+    """Plain values as they are, structures as JSON."""
+    if isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode("utf-8")
