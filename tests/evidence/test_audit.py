@@ -248,6 +248,15 @@ def test_a_byte_changed_on_disk_and_a_replaced_release_are_named(tmp_path: Path)
         assert (records[at], "the record can be read") in {(e.record, e.what) for e in report.exceptions}
         assert records[0] not in {e.record for e in report.exceptions}
     segment.write_bytes(whole)
+    (published,) = (p for p in (segment.parent.parent / "tile" / "entries").rglob("*") if p.is_file())
+    headers = published.read_bytes()
+    middle = len(headers) // 2
+    published.write_bytes(headers[:middle] + bytes([headers[middle] ^ 1]) + headers[middle + 1 :])
+    with Ledger.open(bank.settings, writable=False) as ledger:
+        report = audit(ledger, Registry(ledger, bank.settings), use_case=LENDING, sample=9, seed="s")
+    named = {(e.record, e.what) for e in report.exceptions}
+    assert ("gate-0", "the whole log can be read") in named
+    published.write_bytes(headers)
     (card,) = bank.registry.release_dir(digest).rglob("scorecard.json")
     card.chmod(0o644)
     card.write_bytes(card.read_bytes().replace(b"-3.0", b"-9.0"))

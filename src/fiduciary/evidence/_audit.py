@@ -27,7 +27,6 @@ from fiduciary.registry import LoadedRelease, Registry
 MAX_SAMPLE = 100_000
 MAX_SEED = 100
 CONTROL = "control"
-TILE = 256
 TOLERANCE = 1e-9
 """Most by which baseline and contributions may miss the margin: that of the release check `reasons_add_up`."""
 FOREVER = 1 << 62
@@ -105,7 +104,7 @@ def audit(
     rebuilder = _Rebuilder(ledger, registry, use_case)
     drawn: list[Drawn] = []
     exceptions: list[Finding] = []
-    eligible: dict[str, str] = {}
+    eligible: dict[str, tuple[str, bytes]] = {}
     for name in ledger.logs():
         if name == CONTROL:
             continue
@@ -114,7 +113,8 @@ def audit(
                 header = decode_header(raw)
                 asked_for = header.kind == Kind.DECISION and header.use_case == use_case
                 if asked_for and since_ns <= header.time_ns < until_ns:
-                    eligible[f"{name}.{index}"] = offline.time_text(header.time_ns)
+                    when = offline.time_text(header.time_ns)
+                    eligible[f"{name}.{index}"] = when, offline.leaf_hash(raw)
         except IntegrityError as error:
             what = "the whole log can be read"
             exceptions.append(Finding(record=name, what=what, expected="every record", found=error.detail))
@@ -122,7 +122,7 @@ def audit(
     for done, record_id in enumerate(chosen):
         if progress is not None:
             progress(done, len(chosen))
-        one, found = rebuilder.rebuild(record_id, eligible[record_id])
+        one, found = rebuilder.rebuild(record_id, *eligible[record_id])
         drawn.append(one)
         exceptions += found
     return AuditReport(
@@ -140,12 +140,18 @@ def _headers(ledger: Ledger, name: str) -> Iterator[tuple[int, bytes]]:
     """The headers of a log: of the published tiles up to the signed checkpoint, so that a record that was lost or
     damaged since may still be drawn; then of what came later."""
     tiles = Tiles(ledger.folder(name))
+    size, leaves = 0, []
     try:
-        size = ledger.keys(name).open(tiles.read_checkpoint()).size
+        signed = ledger.keys(name).open(tiles.read_checkpoint())
     except NotFoundError:  # nothing was published yet
-        size = 0
-    for start in range(0, size, TILE):
-        yield from enumerate(tiles.entries(start // TILE, min(TILE, size - start)), start)
+        signed = None
+    for entries in tiles.all_entries(signed.size) if signed else ():
+        for raw in entries:
+            leaves.append(offline.leaf_hash(raw))
+            yield size, raw
+            size += 1
+    if signed and size and offline.root_of_range(leaves, 0, size, []) != signed.root:
+        raise IntegrityError(f"the published headers of log {name} do not lead to its signed root")
     for frame in ledger.reader(name).frames(size):
         yield frame.index, frame.header
 
@@ -164,7 +170,7 @@ class _Rebuilder:
             if payload.get("event") in ("subject.erased", "retention.swept"):
                 self._gone.append((index, time_ns, payload))
 
-    def rebuild(self, record_id: str, when: str) -> tuple[Drawn, list[Finding]]:
+    def rebuild(self, record_id: str, when: str, leaf: bytes) -> tuple[Drawn, list[Finding]]:
         """What became of a record, and its exceptions."""
         found: list[Finding] = []
 
@@ -174,6 +180,8 @@ class _Rebuilder:
         shown: dict[str, Any] = {"release": "", "outcome": "", "result": "exception"}
         try:
             record = self._ledger.get(record_id)
+            if (stored := offline.leaf_hash(record.header_bytes)) != leaf:
+                wrong("its header is the published one", leaf.hex(), stored.hex())
             shown["release"] = f"sha256:{record.header.release.hex()}" if any(record.header.release) else ""
             if record.payload is None:
                 shown.update(
