@@ -121,7 +121,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 NOT_SETTINGS = frozenset(
-    PREFIX + name for name in ("HOME", "TOKEN", "SHARED_DATA", "URL", "WORKERS__FOLDER", "HE_WORKERS")
+    PREFIX + name
+    for name in (
+        "HOME",
+        "TOKEN",
+        "SHARED_DATA",
+        "URL",
+        "WORKERS__FOLDER",
+        "HE_WORKERS",
+        "TRESTLE",
+        "TEST_JOINT",
+    )
 )
 """Variables with the prefix that name something other than a setting."""
 
