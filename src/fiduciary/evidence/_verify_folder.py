@@ -1727,7 +1727,7 @@ class Verifier:
             if any(n == name or (name.endswith("/") and n.startswith(name)) for n in listed):
                 self.report.notes.append(
                     f"{name} is made for readers and is not proved: it has its digest in the manifest, which whoever "
-                    "made the folder could have written; what is proved is in decisions.jsonl, events.jsonl, releases/"
+                    "made the folder could have written; decisions.jsonl, events.jsonl and releases/ are proved"
                 )
         own = Path(__file__)
         if own.is_file() and file_digest(own) != listed.get("verify.py", {}).get("sha256"):
