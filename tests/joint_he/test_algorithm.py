@@ -13,11 +13,15 @@ from fiduciary.models import auc
 from joint_he_engines import table
 
 
-def test_whitened_rows_have_the_identity_as_second_moment() -> None:
+def test_whitened_rows_have_the_identity_as_second_moment_held_back_by_the_ridge() -> None:
     X, _ = table()
-    Z = Whitening.of(X, 1e6, True).whitened(X)
-    spread = np.linalg.eigvalsh(Z.T @ Z / len(Z))  # never above 1, so the step never overshoots
-    assert spread.min() > 0.9 and spread.max() <= 1 + 1e-9
+    whitening = Whitening.of(X, 1e6, True)
+    Z = whitening.standardised(X)
+    plain = np.linalg.eigvalsh(Z.T @ Z / len(Z))
+    white = whitening.whitened(X)
+    spread = np.linalg.eigvalsh(white.T @ white / len(white))
+    assert np.abs(spread - plain / (plain + 4 / len(Z))).max() < 1e-9
+    assert spread.max() <= 1 + 1e-9, "so the step never overshoots"
 
 
 def test_a_few_steps_come_within_a_thousandth_of_converged() -> None:
