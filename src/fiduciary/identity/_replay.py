@@ -58,6 +58,10 @@ class Revocations:
         return len(self._tokens) + len(self._subjects)
 
 
+BUSY_S = 2.0
+"""Longest wait for another process that writes the file of spent tokens, seconds."""
+
+
 class SpentTokens:
     """Used one-time tokens, in a small SQLite file that all processes of a home share.
 
@@ -98,9 +102,9 @@ class SpentTokens:
                 Path(self._path).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 Path(self._path).touch(0o600)
             connection = sqlite3.connect(
-                self._path, timeout=2.0, isolation_level=None, check_same_thread=False
+                self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
-            connection.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(connection)
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS spent (issuer TEXT, token TEXT, until REAL,"
@@ -109,3 +113,19 @@ class SpentTokens:
             connection.execute("CREATE INDEX IF NOT EXISTS spent_until ON spent (until)")
             self._connection = connection
         return self._connection
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Turn write-ahead logging on. Where several open a new file at once SQLite says busy without waiting: wait here.
+
+    Raises `sqlite3.Error` when it stays busy.
+    """
+    end = time.monotonic() + BUSY_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > end:
+                raise
+            time.sleep(0.01)
